@@ -1,0 +1,1 @@
+"""How channels flow through a Keras graph, and which of them live and die together."""

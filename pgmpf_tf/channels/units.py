@@ -1,0 +1,88 @@
+"""What the channel analysis says: units, the groups they compete in, and pins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import keras
+import numpy as np
+
+NO_UNIT = -1
+"""Marks a slice of a variable that belongs to no prunable unit."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One variable whose slices along `axis` live and die with units.
+
+    Attributes:
+        layer: the layer that owns the variable.
+        variable: the variable; slice `k` along `axis` belongs to `units[k]`.
+        axis: the channel axis in the variable's shape.
+        role: what the slice is: `"kernel"` (scored by the criteria), `"bias"`,
+            `"scale"` (BatchNorm gamma), `"offset"` (BatchNorm beta), `"mean"` (the
+            moving mean of a BatchNorm that has no gamma), `"slope"` (PReLU).
+        units: int64 array, shape `(variable.shape[axis],)`: the unit of each slice,
+            or `NO_UNIT`. A unit may occur several times (after a Flatten, say).
+    """
+
+    layer: keras.layers.Layer
+    variable: keras.Variable
+    axis: int
+    role: str
+    units: np.ndarray
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units whose members sit in the same variables; they compete with each other.
+
+    Attributes:
+        name: the name of the first layer in which the units are filters.
+        units: int64 array of unit ids.
+        members: every variable that holds slices of these units.
+    """
+
+    name: str
+    units: np.ndarray
+    members: tuple[Member, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers the members sit in, each once, in graph order."""
+        return tuple(dict.fromkeys(member.layer.name for member in self.members))
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Filters of a layer that cannot be pruned, and why.
+
+    Attributes:
+        layer: name of the layer whose filters these are.
+        filters: how many of its filters are pinned.
+        reason: the reason in words a user understands.
+    """
+
+    layer: str
+    filters: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The result of `pgmpf_tf.channels.analyze`.
+
+    Attributes:
+        unit_count: number of units; unit ids are `0 .. unit_count - 1`.
+        groups: every prunable unit is in exactly one group.
+        members: every variable with at least one slice in a unit, in graph order.
+        pins: the layers that keep filters whatever the criterion says.
+        filters: filters in all, by layer name: pinned or not.
+    """
+
+    unit_count: int
+    groups: tuple[Group, ...]
+    members: tuple[Member, ...]
+    pins: tuple[Pin, ...]
+    filters: Mapping[str, int] = field(default_factory=dict)
