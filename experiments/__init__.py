@@ -1,0 +1,1 @@
+"""Launchers, data sets, networks and benchmarks that use pgmpf_tf."""

@@ -1,0 +1,46 @@
+"""Packaging of pgmpf_tf: `pip install .`, or `pip install ".[EXTRA]"`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXPERIMENTS = [
+    "tensorflow-datasets>=4.9.10",
+    "scikit-learn>=1.7",
+    "matplotlib>=3.10",
+    "tensorboard>=2.20",
+]
+TFMOT = ["tensorflow-model-optimization>=0.8.1", "tf_keras>=2.20"]
+TEST = ["pytest>=9", "hypothesis>=6.150", "ruff>=0.17,<0.18"]
+
+setup(
+    name="pgmpf_tf",
+    version="0.1.0",
+    description=(
+        "Structured pruning for Keras 3 that ends in a smaller network: "
+        "prune while fine-tuning, compact, export"
+    ),
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["pgmpf_tf", "pgmpf_tf.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "tensorflow>=2.20",
+        "keras>=3.12",
+        "numpy>=1.26",
+        "absl-py>=1.4",
+        "rich>=14",
+        # Runs the exported .tflite files: the interpreter in `tf.lite` is deprecated.
+        "ai-edge-litert>=2",
+    ],
+    extras_require={
+        "experiments": EXPERIMENTS,
+        "tfmot": TFMOT,
+        "test": TEST + EXPERIMENTS + TFMOT,
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
