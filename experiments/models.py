@@ -1,0 +1,153 @@
+"""The networks of the experiments, by name.
+
+All of them return logits: the last Dense layer has no activation.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+from keras import layers, ops
+
+CIFAR_RESNETS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
+IMAGENET_RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+VGG16_WIDTHS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+
+APPLICATIONS = {
+    name.lower(): constructor
+    for name, constructor in vars(keras.applications).items()
+    if inspect.isfunction(constructor)
+}
+
+
+def names() -> list[str]:
+    """Every name that `build` knows, sorted."""
+    return sorted({*CIFAR_RESNETS, *IMAGENET_RESNETS, "vgg16_bn", *APPLICATIONS})
+
+
+def build(
+    name: str, *, input_shape: tuple[int, int, int], num_classes: int
+) -> keras.Model:
+    """Builds a network with random weights.
+
+    Args:
+        name: `resnet8` to `resnet110` (the CIFAR family, 3x3 stem of 16 filters,
+            parameter-free shortcuts), `vgg16_bn`, `resnet18` and `resnet34` (the
+            ImageNet family), or a constructor of `keras.applications` in any case.
+        input_shape: height, width and channels of one image.
+        num_classes: number of logits.
+
+    Returns:
+        A Functional model from `(batch, height, width, channels)` to
+        `(batch, num_classes)` logits.
+
+    Raises:
+        ValueError: if the name is unknown, or the shape or the number of classes is
+            not positive.
+    """
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(
+            "`input_shape` must be three positive integers (height, width, channels). "
+            f"Received: input_shape={input_shape}"
+        )
+    if num_classes < 2:
+        raise ValueError(
+            f"`num_classes` must be at least 2. Received: num_classes={num_classes}"
+        )
+    name = name.lower()
+    if name in APPLICATIONS:
+        return APPLICATIONS[name](
+            weights=None,
+            input_shape=input_shape,
+            classes=num_classes,
+            classifier_activation=None,
+        )
+    image = keras.Input(input_shape, name="image")
+    if name in CIFAR_RESNETS:
+        features = _cifar_resnet(image, CIFAR_RESNETS[name])
+    elif name in IMAGENET_RESNETS:
+        features = _imagenet_resnet(image, IMAGENET_RESNETS[name])
+    elif name == "vgg16_bn":
+        features = _vgg16_bn(image)
+    else:
+        raise ValueError(
+            f"Unknown network. Known: {', '.join(names())}. Received: name={name!r}"
+        )
+    logits = layers.Dense(num_classes, name="classifier")(features)
+    return keras.Model(image, logits, name=name)
+
+
+def _conv_bn(x, filters: int, size: int, name: str, *, strides: int = 1):
+    """Convolution without bias, then BatchNorm; the names share a stem."""
+    x = layers.Conv2D(
+        filters,
+        size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+
+
+def _conv_bn_relu(x, filters: int, size: int, name: str, *, strides: int = 1):
+    x = _conv_bn(x, filters, size, name, strides=strides)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _residual_block(x, shortcut, filters: int, name: str, *, strides: int):
+    """Two 3x3 convolutions whose sum with the shortcut goes through a ReLU."""
+    y = _conv_bn_relu(x, filters, 3, f"{name}_1", strides=strides)
+    y = _conv_bn(y, filters, 3, f"{name}_2")
+    y = layers.Add(name=f"{name}_add")([shortcut, y])
+    return layers.ReLU(name=f"{name}_relu")(y)
+
+
+def _cifar_resnet(image, depth: int):
+    """He et al. 2016, section 4.2: 6n + 2 layers, shortcuts without parameters."""
+    x = _conv_bn_relu(image, 16, 3, "stem")
+    for stage, filters in enumerate((16, 32, 64), start=1):
+        for block in range(1, (depth - 2) // 6 + 1):
+            strides = 2 if stage > 1 and block == 1 else 1
+            shortcut = x
+            if strides == 2:
+                new_channels = filters - x.shape[-1]
+                shortcut = x[:, ::2, ::2, :]
+                shortcut = ops.pad(
+                    shortcut, ((0, 0), (0, 0), (0, 0), (0, new_channels))
+                )
+            x = _residual_block(
+                x, shortcut, filters, f"stage{stage}_block{block}", strides=strides
+            )
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _imagenet_resnet(image, blocks: tuple[int, ...]):
+    """He et al. 2016, table 1: basic blocks, 1x1 convolutions where widths change."""
+    x = _conv_bn_relu(image, 64, 7, "stem", strides=2)
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    for stage, count in enumerate(blocks, start=1):
+        filters = 32 * 2**stage
+        for block in range(1, count + 1):
+            name = f"stage{stage}_block{block}"
+            strides = 2 if stage > 1 and block == 1 else 1
+            shortcut = x
+            if x.shape[-1] != filters:
+                shortcut = _conv_bn(x, filters, 1, f"{name}_shortcut", strides=strides)
+            x = _residual_block(x, shortcut, filters, name, strides=strides)
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _vgg16_bn(image):
+    """VGG-16 with BatchNorm as used on CIFAR: one hidden Dense layer of 512."""
+    x = image
+    for stage, widths in enumerate(VGG16_WIDTHS, start=1):
+        for index, filters in enumerate(widths, start=1):
+            x = _conv_bn_relu(x, filters, 3, f"stage{stage}_{index}")
+        x = layers.MaxPooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(512, use_bias=False, name="hidden")(x)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="hidden_bn")(x)
+    return layers.ReLU(name="hidden_relu")(x)
