@@ -1,0 +1,111 @@
+"""Dense beside small: one table from two profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+from pgmpf_tf.profiling import LayerProfile, Profile, profile
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two profiles side by side; `print` shows the table, and so does rich.
+
+    Attributes:
+        dense: the profile of the model before pruning.
+        small: the profile of the model after.
+    """
+
+    dense: Profile
+    small: Profile
+
+    @property
+    def macs_removed(self) -> float:
+        """The fraction of multiply-accumulates that is gone; below 0 if it grew."""
+        return _removed(self.dense.macs, self.small.macs)
+
+    @property
+    def params_removed(self) -> float:
+        """The fraction of parameters that is gone; below 0 if it grew."""
+        return _removed(self.dense.params, self.small.params)
+
+    def __rich__(self) -> Table:
+        """A row per layer that either model multiplies in, and the totals."""
+        table = Table(title=f"{self.dense.name}: dense and small")
+        table.add_column("layer", overflow="fold")
+        for heading in ("output", "MACs", "parameters"):
+            table.add_column(heading, justify="right")
+            table.add_column("small", justify="right")
+            if heading != "output":
+                table.add_column("change", justify="right")
+        small = {row.name: row for row in self.small.layers}
+        dense = {row.name: row for row in self.dense.layers}
+        for name in dict.fromkeys((*dense, *small)):
+            before, after = dense.get(name), small.get(name)
+            if any(row is not None and row.macs for row in (before, after)):
+                table.add_row(name, *_shapes(before, after), *_costs(before, after))
+        table.add_section()
+        table.add_row("total", "", "", *_costs(self.dense, self.small))
+        return table
+
+    def __str__(self) -> str:
+        """The table as plain text."""
+        console = Console(width=120)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+def compare(dense: keras.Model | Profile, small: keras.Model | Profile) -> Comparison:
+    """Compares what two models cost, layer by layer (matched by name) and in all.
+
+    ```python
+    print(pgmpf_tf.compare(dense, pgmpf_tf.compact(pruned)))
+    ```
+
+    Args:
+        dense: the model before pruning, or its profile.
+        small: the model after, or its profile.
+
+    Returns:
+        The comparison; its `macs_removed` and `params_removed` are fractions.
+
+    Raises:
+        TypeError: neither a Keras model nor a profile.
+        ValueError: a model that `profile` cannot count.
+    """
+    return Comparison(_profile("dense", dense), _profile("small", small))
+
+
+def _profile(argument: str, value: keras.Model | Profile) -> Profile:
+    if isinstance(value, Profile):
+        return value
+    if isinstance(value, keras.Model):
+        return profile(value)
+    raise TypeError(
+        f"{argument} must be a keras.Model or a Profile. Received: {argument}={value!r}"
+    )
+
+
+def _removed(before: int, after: int) -> float:
+    return 1 - after / before if before else 0.0
+
+
+def _shapes(before: LayerProfile | None, after: LayerProfile | None) -> tuple[str, str]:
+    return tuple(
+        " x ".join(map(str, row.output_shape[1:])) if row else "-"
+        for row in (before, after)
+    )
+
+
+def _costs(before, after) -> tuple[str, ...]:
+    cells = []
+    for cost in ("macs", "params"):
+        old, new = (getattr(row, cost) if row else 0 for row in (before, after))
+        change = f"{-100 * _removed(old, new):+.1f} %" if old else "new"
+        cells += [f"{old:,}", f"{new:,}", change]
+    return tuple(cells)

@@ -1,0 +1,141 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from experiments import models
+from pgmpf_tf.profiling import profile
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("resnet20", 40_550_400),
+        ("resnet32", 68_861_952),
+        ("resnet56", 125_485_056),
+        ("resnet110", 252_887_040),
+    ],
+)
+def test_cifar_resnets_have_the_published_macs(name, macs):
+    model = models.build(name, input_shape=(32, 32, 3), num_classes=10)
+    cost = profile(model)
+    assert cost.conv_macs == macs
+    assert cost.macs == macs + 64 * 10
+    assert cost.params == model.count_params()
+
+
+LAYERS = {
+    "conv1d": ((9, 4), lambda: layers.Conv1D(5, 3, strides=2)),
+    "conv2d": ((9, 8, 4), lambda: layers.Conv2D(6, (3, 2))),
+    "strided": ((9, 8, 4), lambda: layers.Conv2D(6, 3, strides=2)),
+    "dilated": ((9, 8, 4), lambda: layers.Conv2D(6, 3, dilation_rate=2)),
+    "grouped": ((9, 8, 4), lambda: layers.Conv2D(6, 3, groups=2)),
+    "conv3d": ((5, 6, 7, 2), lambda: layers.Conv3D(3, 2)),
+    "depthwise1d": ((9, 4), lambda: layers.DepthwiseConv1D(3)),
+    "depthwise": ((9, 8, 4), lambda: layers.DepthwiseConv2D(3, depth_multiplier=2)),
+    "transposed1d": ((5, 4), lambda: layers.Conv1DTranspose(3, 4, strides=2)),
+    "transposed": ((5, 6, 4), lambda: layers.Conv2DTranspose(3, 4, strides=2)),
+    "dense": ((7,), lambda: layers.Dense(5)),
+    "dense_on_a_sequence": ((6, 7), lambda: layers.Dense(5)),
+    "einsum": ((6, 7), lambda: layers.EinsumDense("abc,cde->abde", (None, 3, 5))),
+    "einsum_any_rank": ((6, 7), lambda: layers.EinsumDense("...x,xy->...y", 5)),
+    "einsum_two_axes": ((6, 3, 5), lambda: layers.EinsumDense("abcd,cde->abe", (6, 2))),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_macs_are_what_a_layer_of_ones_adds_up(case):
+    """With ones for input and kernel, every multiply-accumulate adds one."""
+    shape, make = LAYERS[case]
+    layer = make()
+    model = keras.Sequential([keras.Input(shape), layer])
+    layer.set_weights(
+        [
+            np.zeros(w.shape) if w.name == "bias" else np.ones(w.shape)
+            for w in layer.weights
+        ]
+    )
+    outputs = model(np.ones((1, *shape), "float32"))
+    assert profile(model).macs == int(np.sum(outputs))
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_separable_is_depthwise_and_pointwise(rank):
+    shape = (9, 8, 4)[-rank - 1 :]
+    separable = getattr(layers, f"SeparableConv{rank}D")
+    depthwise = getattr(layers, f"DepthwiseConv{rank}D")
+    pointwise = getattr(layers, f"Conv{rank}D")
+    one = keras.Sequential([keras.Input(shape), separable(5, 3, depth_multiplier=2)])
+    two = keras.Sequential(
+        [keras.Input(shape), depthwise(3, depth_multiplier=2), pointwise(5, 1)]
+    )
+    assert profile(one).macs == profile(two).macs > 0
+    assert profile(one).conv_macs == profile(one).macs
+
+
+def test_attention_is_its_projections_and_two_products():
+    query, value = keras.Input((6, 8)), keras.Input((5, 7))
+    attention = layers.MultiHeadAttention(num_heads=2, key_dim=3, value_dim=4)
+    model = keras.Model([query, value], attention(query, value))
+    mixed = keras.Input((6, 2 * 4))
+    projections = keras.Model(
+        [query, value, mixed],
+        [
+            layers.Dense(2 * 3)(query),
+            layers.Dense(2 * 3)(value),
+            layers.Dense(2 * 4)(value),
+            layers.Dense(8)(mixed),
+        ],
+    )
+    products = 2 * 6 * 5 * (3 + 4)
+    assert profile(model).macs == profile(projections).macs + products
+
+
+def test_a_shared_layer_costs_its_parameters_once_and_its_macs_per_call():
+    inputs = keras.Input((8, 8, 3))
+    shared = layers.Conv2D(3, 3, padding="same")
+    once = profile(keras.Model(inputs, shared(inputs)))
+    twice = profile(keras.Model(inputs, shared(shared(inputs))))
+    assert twice.macs == 2 * once.macs
+    assert twice.params == once.params == 3 * 3 * 3 * 3 + 3
+    assert [row.calls for row in twice.layers] == [2]
+
+
+def test_a_nested_model_costs_what_its_layers_cost():
+    block = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
+    head = layers.Flatten()
+    flat = keras.Sequential([keras.Input((8, 8, 3)), *block, head])
+    inner = keras.Sequential([keras.Input((8, 8, 3)), *block])
+    nested = keras.Sequential([keras.Input((8, 8, 3)), inner, head])
+    assert profile(nested).layers == profile(flat).layers
+    assert profile(flat).params == flat.count_params()
+
+
+def test_channels_first_costs_the_same():
+    last = keras.Sequential([keras.Input((9, 8, 4)), layers.Conv2D(6, 3)])
+    first = keras.Sequential(
+        [keras.Input((4, 9, 8)), layers.Conv2D(6, 3, data_format="channels_first")]
+    )
+    assert profile(first).macs == profile(last).macs
+
+
+def test_a_layer_without_a_rule_is_named():
+    model = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4, name="memory")])
+    assert profile(model).uncounted == ("memory",)
+    tokens = keras.Sequential([keras.Input((5,)), layers.Embedding(10, 4)])
+    assert profile(tokens).uncounted == ()
+
+
+def test_unknown_sizes_are_an_error_that_names_the_layer():
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), layers.Conv2D(4, 3, name="stem")]
+    )
+    with pytest.raises(ValueError, match=r"fixed shapes.*'stem'.*None"):
+        profile(model)
+
+
+def test_what_is_no_built_model_is_an_error():
+    with pytest.raises(TypeError, match=r"keras\.Model"):
+        profile("resnet20")
+    with pytest.raises(ValueError, match="built"):
+        profile(keras.Sequential([layers.Dense(3)]))
