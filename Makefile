@@ -18,7 +18,7 @@ test: $(VENV)/with-test
 
 # One stamp per extra: pip runs again only when setup.py has changed.
 $(VENV)/with-%: setup.py
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
 	@echo "installing pgmpf_tf[$*] into $(VENV): a few minutes the first time"
 	@$(PIP) install --editable ".[$*]"
 	@touch $@

@@ -6,12 +6,14 @@ from setuptools import find_packages, setup
 
 EXPERIMENTS = [
     "tensorflow-datasets>=4.9.10",
+    # tensorflow-datasets 4.9.10 prepares nothing without it, and does not ask for it.
+    "importlib_resources>=6.5",
     "scikit-learn>=1.7",
     "matplotlib>=3.10",
-    "tensorboard>=2.20",
+    "tensorboard>=2.21",
 ]
-TFMOT = ["tensorflow-model-optimization>=0.8.1", "tf_keras>=2.20"]
-TEST = ["pytest>=9", "hypothesis>=6.150", "ruff>=0.17,<0.18"]
+TFMOT = ["tensorflow-model-optimization>=0.8.1", "tf_keras>=2.21"]
+TEST = ["pytest>=9.2", "hypothesis>=6.168", "ruff>=0.17.6,<0.18"]
 
 setup(
     name="pgmpf_tf",
@@ -26,13 +28,13 @@ setup(
     packages=find_packages(include=["pgmpf_tf", "pgmpf_tf.*"]),
     python_requires=">=3.10",
     install_requires=[
-        "tensorflow>=2.20",
+        "tensorflow>=2.21",
         "keras>=3.12",
-        "numpy>=1.26",
+        "numpy>=2.2",
         "absl-py>=1.4",
-        "rich>=14",
+        "rich>=13.9",
         # Runs the exported .tflite files: the interpreter in `tf.lite` is deprecated.
-        "ai-edge-litert>=2",
+        "ai-edge-litert>=2.3",
     ],
     extras_require={
         "experiments": EXPERIMENTS,
