@@ -1,0 +1,204 @@
+"""`PrunedModel`: the Keras model that is pruned while it is trained."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
+from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
+from pgmpf_tf.training.progress import Progress
+from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.summary import print_summary
+
+_FIT = inspect.signature(keras.Model.fit)
+
+
+@keras.saving.register_keras_serializable("pgmpf_tf")
+class PrunedModel(MaskedTrainer, Functional):
+    """A Functional model that shares the layers of another and prunes them in `fit`.
+
+    Made by `pgmpf_tf.wrap`. It is a Keras model in every respect: `compile`, `fit`,
+    `evaluate`, `predict`, `summary`, `save`, callbacks and History work as ever.
+    History gets `pruning_rate`, `suppression` and `weight_mask` of each epoch.
+
+    If the wrapped model is of a class with a `train_step` of its own, that one runs,
+    and what it hands to `self.optimizer` is masked.
+
+    Args:
+        model: the model whose layers are shared.
+        pruner: groups, masks and state.
+        settings: the arguments of `wrap`.
+    """
+
+    def __init__(self, model: keras.Model, pruner: Pruner, settings: Settings) -> None:
+        inputs, outputs = model.inputs, model.outputs
+        if isinstance(model, Functional):
+            inputs, outputs = model.input, model.output
+        elif len(inputs) == len(outputs) == 1:
+            inputs, outputs = inputs[0], outputs[0]
+        Functional.__init__(self, inputs, outputs, name=model.name)
+        for name, value in vars(model).items():
+            if name not in vars(self) and isinstance(model, Functional):
+                setattr(self, name, value)
+        self._pruner = pruner
+        self._settings = settings
+        self._progress = Progress(pruner, settings)
+        # A function, because Keras would save the weights of a model twice.
+        self._unwrapped = lambda: model
+        # Not by setattr: saved with the model, yet none of its layers.
+        self.__dict__["pruning_state"] = pruner.state
+
+    @functools.wraps(keras.Model.fit, assigned=())
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains and prunes; the arguments are those of `keras.Model.fit`.
+
+        Masks are updated before the first epoch and at the end of each one, ahead of
+        its validation and of all callbacks. When the schedules have ended, the pruned
+        filters are exactly zero, and further calls keep them so.
+
+        Returns:
+            History, with `pruning_rate`, `suppression` and `weight_mask` per epoch.
+
+        Raises:
+            ValueError: if `epochs` is below 1 or fewer than one `frequency`, or if
+                weights have become NaN or infinite: no masks are computed from those,
+                and no later callback sees (or saves) that epoch. If the optimizer was
+            made under another distribution strategy.
+        """
+        call = _FIT.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        epochs = call.arguments["epochs"]
+        if not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
+        if self.compiled:
+            check_strategy(self)
+        updates = self._updates(epochs)
+        callbacks = call.arguments["callbacks"]
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.callbacks.insert(0, updates)
+            updates.set_model(self)
+            updates.set_params(callbacks.params)
+        else:
+            callbacks = [updates, *keras.tree.flatten(callbacks or [])]
+        call.arguments["callbacks"] = callbacks
+        history = super().fit(*call.args[1:], **call.kwargs)
+        # Callbacks may have ended the run early, or restored weights from before.
+        progress = self._progress
+        if not self._pruner.holds() if progress.finished else updates.to_the_end:
+            progress.finish(self.optimizer)
+        return history
+
+    def _updates(self, epochs: int) -> MaskUpdates:
+        config = self._settings.config
+        if config.frequency_unit == "step":
+            return StepMaskUpdates(self._progress, epochs, config.frequency)
+        return MaskUpdates(self._progress, epochs)
+
+    def apply_masks(self) -> None:
+        """Prunes hard, now, without training.
+
+        Scores all filters by the weights as they are, sets the pruned ones to zero
+        everywhere (kernel, bias, BatchNorm gamma and beta), and keeps them zero in all
+        training that follows.
+
+        Raises:
+            ValueError: if weights are NaN or infinite.
+        """
+        self._progress.finish(getattr(self, "optimizer", None))
+
+    def update_masks(
+        self, epoch: int, optimizer: keras.optimizers.Optimizer | None = None
+    ) -> dict[str, float]:
+        """Moves the masks in a training loop of one's own; `fit` does it by itself.
+
+        Example:
+            >>> model = pgmpf_tf.wrap(model, epochs=10)
+            >>> model.update_masks(-1, optimizer)
+            >>> for epoch in range(10):
+            ...     for step in ...:
+            ...         gradients = model.mask_gradients(gradients, optimizer)
+            ...         optimizer.apply(gradients, model.trainable_variables)
+            ...     model.update_masks(epoch, optimizer)
+
+        Args:
+            epoch: the epoch that has just ended, from 0; -1 before the first one.
+            optimizer: the optimizer in use; the compiled one if None. What it
+                remembers of filters that are gone for good is erased.
+
+        Returns:
+            `pruning_rate`, `suppression` and `weight_mask` of the epoch.
+
+        Raises:
+            ValueError: if `epoch` is below -1, the number of epochs is not known (give
+                `epochs=` to `wrap`), or weights are NaN or infinite.
+        """
+        if epoch < -1:
+            raise ValueError(f"`epoch` must be at least -1. Received: epoch={epoch}")
+        return self._progress.update_at(
+            epoch, optimizer or getattr(self, "optimizer", None)
+        )
+
+    def mask_gradients(
+        self,
+        gradients: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> list[Any]:
+        """Multiplies gradients by M + (1 - M)(1 - lambda) b, channel by channel.
+
+        Args:
+            gradients: one per variable of `trainable_variables`; None is passed on.
+            optimizer: the optimizer in use, whose count of steps selects the draw b;
+                the compiled one if None.
+
+        Returns:
+            The masked gradients.
+
+        Raises:
+            ValueError: if there is not one gradient per trainable variable, or there
+                is no optimizer.
+        """
+        gradients = list(gradients)
+        variables = self.trainable_variables
+        if len(gradients) != len(variables):
+            raise ValueError(
+                f"`gradients` must hold one gradient for each of the {len(variables)} "
+                f"trainable variables. Received: {len(gradients)} gradients"
+            )
+        optimizer = optimizer or getattr(self, "optimizer", None)
+        if optimizer is None:
+            raise ValueError(
+                "`mask_gradients` needs the optimizer, whose count of steps selects "
+                "the random draw: pass `optimizer=`, or compile the model."
+            )
+        return self._masked(gradients, variables, optimizer)
+
+    def pruning_summary(self, print_fn: Callable[[str], None] | None = None) -> None:
+        """Prints groups, members, kept units, rates, and what is pinned and why.
+
+        Args:
+            print_fn: takes the text instead of standard output.
+        """
+        print_summary(self.name, self._pruner, print_fn)
+
+    def get_config(self) -> dict[str, Any]:
+        """The plain model's configuration and the arguments of `wrap`."""
+        model = keras.saving.serialize_keras_object(self._unwrapped())
+        model.pop("compile_config", None)
+        return {"model": model, "pruning": self._settings.get_config()}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> PrunedModel:
+        """The inverse of `get_config`."""
+        from pgmpf_tf.training.wrapping import wrap_with
+
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return wrap_with(model, Settings.from_config(config["pruning"]))

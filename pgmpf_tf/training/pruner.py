@@ -1,0 +1,153 @@
+"""Moves the masks: scores, selection, and the pruning operation on the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from pgmpf_tf import selection
+from pgmpf_tf.channels.units import Analysis, Group, Member
+from pgmpf_tf.training.optimizers import scale_slots
+from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout
+from pgmpf_tf.training.state import PruningState
+
+
+class Pruner:
+    """The groups of one model, their masks, and how the masks move.
+
+    Attributes:
+        analysis: which channels live and die together.
+        groups: the groups that lose units in the end.
+        rates: the rate that each of `groups` ends with.
+        members: the variables that hold units of `groups`.
+        state: the masks and the progress, as variables.
+        layout: where each mask value goes in a training step.
+    """
+
+    def __init__(self, analysis: Analysis, settings: Settings) -> None:
+        if not analysis.groups:
+            reasons = "; ".join(f"{pin.layer}: {pin.reason}" for pin in analysis.pins)
+            raise ValueError(
+                "The model has no filters that can be pruned. "
+                + (f"Its layers are pinned: {reasons}" if reasons else "")
+            )
+        rates = selection.group_rates(analysis.groups, settings.target_rate)
+        self._settings = settings
+        self._criterion = settings.resolve_criterion()
+        self.analysis = analysis
+        self.groups, self.rates = _pruned(analysis.groups, rates)
+        for group in self.groups:
+            if self._criterion.score and not self._criterion.members_of(group):
+                raise ValueError(
+                    f"criterion={settings.criterion!r} needs a member of role "
+                    f"{self._criterion.role!r}, and the group {group.name!r} (layers "
+                    f"{', '.join(group.layers)}) has none. Choose another criterion, "
+                    "or `exclude` these layers."
+                )
+        units = [unit for group in self.groups for unit in group.units.tolist()]
+        self._position = np.full(analysis.unit_count + 1, len(units), np.int64)
+        self._position[units] = np.arange(len(units))
+        self.members = tuple(
+            member
+            for member in analysis.members
+            if (self._index(member) < len(units)).any()
+        )
+        self.state = PruningState(len(units), settings.seed)
+        self.layout: SlotLayout = slot_layout(self.members, self._position)
+        self._of_variable = {id(member.variable): member for member in self.members}
+
+    def _index(self, member: Member) -> np.ndarray:
+        return mask_index(member, self._position)
+
+    def update(
+        self,
+        rates: Sequence[float],
+        weight_mask: float,
+        suppression: float,
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> None:
+        """Scores all units, sets the masks, and prunes the weights by them.
+
+        Args:
+            rates: the fraction of units to remove from each of `groups`.
+            weight_mask: what pruned slices are multiplied by (a).
+            suppression: the suppression of the steps that follow (lambda).
+            optimizer: its memory of filters that are now gone for good is erased.
+
+        Raises:
+            ValueError: if scores are not finite. Nothing has changed then.
+        """
+        masks = [
+            selection.keep_mask(
+                self._criterion.group_scores(group), rate, self._settings.round_to
+            )
+            for group, rate in zip(self.groups, rates, strict=True)
+        ]
+        # The last entry is for slices without a unit.
+        mask = np.concatenate([*masks, np.ones(1, np.float32)])
+        self.state.mask.assign(mask)
+        self.state.weight_mask.assign(weight_mask)
+        self.state.suppression.assign(suppression)
+        factor = mask + np.float32(weight_mask) * (1.0 - mask)
+        for member in self.members:
+            self._scale(member, factor)
+        if optimizer is not None and weight_mask == 0.0 and suppression == 1.0:
+            self._forget(optimizer, mask)
+
+    def _scale(self, member: Member, factor: np.ndarray) -> None:
+        values = factor[self._index(member)]
+        if (values != 1.0).any():
+            variable = member.variable
+            broadcast = keras.ops.cast(_along(values, member), variable.dtype)
+            variable.assign(variable * broadcast)
+
+    def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
+        def factor(variable: keras.Variable) -> np.ndarray | None:
+            member = self._of_variable.get(id(variable))
+            if member is None:
+                return None
+            values = mask[self._index(member)]
+            return None if values.all() else _along(values, member)
+
+        scale_slots(optimizer, factor)
+
+    def holds(self) -> bool:
+        """Whether all slices that the masks remove are exactly zero."""
+        mask = keras.ops.convert_to_numpy(self.state.mask)
+        for member in self.members:
+            gone = mask[self._index(member)] == 0.0
+            values = np.moveaxis(
+                keras.ops.convert_to_numpy(member.variable), member.axis, 0
+            )
+            if values[gone].any():
+                return False
+        return True
+
+    def kept(self) -> tuple[int, ...]:
+        """How many units each of `groups` keeps by the present masks."""
+        mask = keras.ops.convert_to_numpy(self.state.mask)
+        sizes = [len(group.units) for group in self.groups]
+        return (
+            tuple(
+                int(part.sum()) for part in np.split(mask[:-1], np.cumsum(sizes)[:-1])
+            )
+            if sizes
+            else ()
+        )
+
+
+def _pruned(
+    groups: Sequence[Group], rates: Sequence[float]
+) -> tuple[tuple[Group, ...], tuple[float, ...]]:
+    """Leaves out the groups that keep everything: they must not cost anything."""
+    chosen = [(group, rate) for group, rate in zip(groups, rates, strict=True) if rate]
+    return tuple(g for g, _ in chosen), tuple(r for _, r in chosen)
+
+
+def _along(values: np.ndarray, member: Member) -> np.ndarray:
+    """Shapes a value per slice so that it broadcasts to the member's variable."""
+    trailing = len(member.variable.shape) - 1 - member.axis
+    return values.reshape(-1, *(1,) * trailing)

@@ -1,0 +1,143 @@
+"""Everything that `wrap` was asked for, validated and serialisable."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from pgmpf_tf import criteria
+from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.training.optimizers import SUPPRESS
+
+# A step that is beyond the end of any schedule of tfmot: there it gives its last value.
+_LAST_STEP = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The arguments of `wrap`, apart from the model. See there."""
+
+    rate: Any
+    config: PruningConfig
+    criterion: str | criteria.Scorer
+    coupling: str
+    exclude: tuple[str, ...]
+    epochs: int | None
+    suppress: str
+    round_to: int
+    seed: int
+    combine: str
+    normalize: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.config, PruningConfig):
+            raise TypeError(
+                "`method` must be the name of a method or a PruningConfig. "
+                f"Received: method={self.config!r}"
+            )
+        if self.suppress not in SUPPRESS:
+            raise ValueError(
+                f"`suppress` must be one of {', '.join(map(repr, SUPPRESS))}. "
+                f"Received: suppress={self.suppress!r}"
+            )
+        _check_integer("round_to", self.round_to, 1)
+        _check_integer("seed", self.seed, 0)
+        if self.epochs is not None:
+            self.check_epochs(self.epochs)
+        self.resolve_criterion()
+
+    def resolve_criterion(self) -> criteria.Criterion:
+        """The criterion that the settings name."""
+        return criteria.resolve(
+            self.criterion,
+            combine=self.combine,
+            normalize=self.normalize,
+            seed=self.seed,
+        )
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raises ValueError if the schedules cannot run in that many epochs."""
+        _check_integer("epochs", epochs, 1)
+        frequency = self.config.frequency
+        if self.config.frequency_unit == "epoch" and frequency > epochs:
+            raise ValueError(
+                f"Masks are updated every {frequency} epochs (`frequency`), so "
+                f"`epochs` must be at least that. Received: epochs={epochs}"
+            )
+
+    @property
+    def target_rate(self) -> float | Mapping[str, float]:
+        """The rate or rates at the end of training."""
+        if is_rate_schedule(self.rate):
+            return scheduled_rate(self.rate, _LAST_STEP)
+        return self.rate
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings as a dictionary that JSON can hold."""
+        config = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        config["config"] = self.config.get_config()
+        config["exclude"] = list(self.exclude)
+        if is_rate_schedule(self.rate):
+            config["rate"] = {"tfmot_schedule": self.rate.get_config()}
+        if callable(self.criterion):
+            config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """The inverse of `get_config`."""
+        config = dict(config)
+        config["config"] = PruningConfig.from_config(config["config"])
+        config["exclude"] = tuple(config["exclude"])
+        rate = config["rate"]
+        if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
+            config["rate"] = _load_schedule(rate["tfmot_schedule"])
+        if not isinstance(config["criterion"], str):
+            config["criterion"] = keras.saving.deserialize_keras_object(
+                config["criterion"]
+            )
+        return cls(**config)
+
+
+def is_rate_schedule(rate: Any) -> bool:
+    """Whether `rate` is a schedule in the manner of tfmot's `PruningSchedule`."""
+    return callable(rate) and hasattr(rate, "get_config")
+
+
+def scheduled_rate(schedule: Callable[[int], tuple[Any, Any]], step: int) -> float:
+    """The rate that a tfmot `PruningSchedule` gives at a training step."""
+    if step < getattr(schedule, "begin_step", 0):
+        return 0.0
+    _, sparsity = schedule(step)
+    return float(sparsity)
+
+
+def _load_schedule(config: Mapping[str, Any]) -> Any:
+    try:
+        from tensorflow_model_optimization.sparsity import keras as sparsity
+    except ImportError as error:
+        raise ImportError(
+            "This model was wrapped with a schedule of tensorflow-model-optimization; "
+            'loading it needs that package: pip install "pgmpf-tf[tfmot]"'
+        ) from error
+    schedule = getattr(sparsity, config["class_name"], None)
+    if schedule is None:
+        raise ValueError(
+            f"tensorflow-model-optimization has no schedule {config['class_name']!r}; "
+            "load the model's weights into a model wrapped with your schedule instead."
+        )
+    return schedule.from_config(config["config"])
+
+
+def _check_integer(name: str, value: Any, lowest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int. Received: {name}={value!r}")
+    if value < lowest:
+        raise ValueError(
+            f"`{name}` must be at least {lowest}. Received: {name}={value}"
+        )

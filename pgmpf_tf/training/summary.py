@@ -1,0 +1,65 @@
+"""The table that `pruning_summary()` prints."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from pgmpf_tf.training.pruner import Pruner
+
+
+def print_summary(
+    name: str, pruner: Pruner, print_fn: Callable[[str], None] | None
+) -> None:
+    """Prints the groups of a wrapped model and what is pinned.
+
+    Args:
+        name: the model's name.
+        pruner: groups and masks.
+        print_fn: takes the text instead of standard output.
+    """
+    tables = [_groups_table(name, pruner)]
+    if pruner.analysis.pins:
+        tables.append(_pins_table(pruner))
+    if print_fn is None:
+        Console().print(*tables)
+        return
+    text = io.StringIO()
+    Console(file=text, width=100).print(*tables)
+    print_fn(text.getvalue())
+
+
+def _groups_table(name: str, pruner: Pruner) -> Table:
+    table = Table(title=f"Pruning of {name!r}")
+    table.add_column("group")
+    table.add_column("layers", overflow="fold")
+    table.add_column("units", justify="right")
+    table.add_column("kept", justify="right")
+    table.add_column("rate", justify="right")
+    pruned = dict(zip(map(id, pruner.groups), pruner.kept(), strict=True))
+    rates = dict(zip(map(id, pruner.groups), pruner.rates, strict=True))
+    for group in pruner.analysis.groups:
+        units = len(group.units)
+        table.add_row(
+            group.name,
+            ", ".join(group.layers),
+            str(units),
+            str(pruned.get(id(group), units)),
+            f"{rates.get(id(group), 0.0):.1%}",
+        )
+    return table
+
+
+def _pins_table(pruner: Pruner) -> Table:
+    table = Table(title="Filters that stay whatever the criterion says")
+    table.add_column("layer")
+    table.add_column("filters", justify="right")
+    table.add_column("reason", overflow="fold")
+    for pin in pruner.analysis.pins:
+        filters = pruner.analysis.filters.get(pin.layer)
+        count = f"{pin.filters} of {filters}" if filters else str(pin.filters)
+        table.add_row(pin.layer, count, pin.reason)
+    return table

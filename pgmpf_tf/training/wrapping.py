@@ -1,0 +1,155 @@
+"""`wrap`: from a Keras model to one that is pruned while it is trained."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from pgmpf_tf.channels import analyze
+from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.criteria import Scorer
+from pgmpf_tf.training.backend import strategy_scope
+from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.settings import Settings
+
+
+def wrap(
+    model: keras.Model,
+    rate: float | Mapping[str, float] | Callable[[int], tuple[Any, Any]] = 0.5,
+    *,
+    method: str | PruningConfig = "pgmpf",
+    criterion: str | Scorer = "l2",
+    coupling: str = "grouped",
+    exclude: str | Sequence[str] = (),
+    epochs: int | None = None,
+    dropout: float | None = None,
+    pretrained: bool | None = None,
+    suppress: str = "auto",
+    round_to: int = 1,
+    combine: str = "sum",
+    normalize: bool = False,
+    seed: int | None = None,
+) -> PrunedModel:
+    """Makes a model that prunes its filters while it is trained.
+
+    The result shares the layers and weights of `model`. Compile it and call `fit` as
+    ever; afterwards the pruned filters are exactly zero, and `pgmpf_tf.compact` takes
+    them away. The method is PGMPF (L. Cai et al., "Prior Gradient Mask Guided
+    Pruning-Aware Fine-Tuning", AAAI 2022) or another member of its family.
+
+    Example:
+        >>> model = pgmpf_tf.wrap(keras_model, rate=0.5)
+        >>> model.compile("sgd", "sparse_categorical_crossentropy")
+        >>> model.fit(images, labels, epochs=30)
+        >>> small = pgmpf_tf.compact(model)
+
+    Args:
+        model: a built Functional or Sequential model, or one of a class derived from
+            these: its own `train_step` runs then, and its gradients are masked.
+        rate: the fraction of filters to remove, in [0, 1): a number, or a mapping from
+            layer-name pattern to number (the first that matches a layer of a group
+            counts; other groups stay whole), or a `PruningSchedule` of
+            tensorflow-model-optimization, called with the training step.
+        method: `"pgmpf"`, `"pgmpf_no_dropout"`, `"asrfp"`, `"asfp"`, `"sfp"`, `"hard"`,
+            or a `PruningConfig`.
+        criterion: how filters are scored: `"l1"`, `"l2"`, `"geometric_median"`,
+            `"batchnorm_scale"`, `"random"`, or a function from a matrix
+            `(filters, values)` to scores `(filters,)`.
+        coupling: `"grouped"` prunes channels that are added together as one;
+            `"independent"` prunes each layer for itself.
+        exclude: name patterns of layers whose filters stay.
+        epochs: number of epochs of the schedules. None takes it from `fit`. Needed if
+            training is spread over several calls of `fit`, or done by a loop of one's
+            own.
+        dropout: probability with which the gradient of a pruned filter is dropped in a
+            step. None takes the method's own.
+        pretrained: whether the model is trained already (the schedules' constants
+            differ). None takes the method's own.
+        suppress: `"gradient"` scales the gradients of pruned filters, as published,
+            `"update"` the step that the optimizer makes of them. `"auto"` is
+            `"gradient"` for SGD and `"update"` for optimizers that divide by the
+            gradient's magnitude, such as Adam.
+        round_to: the number of filters kept in a group is a multiple of this.
+        combine: how the scores of the filters of one unit become the unit's: `"sum"`,
+            `"mean"` or `"max"`.
+        normalize: whether scores are divided by their layer's mean before that.
+        seed: seed of the random draws. None draws one, and keeps it with the model.
+
+    Returns:
+        The model that prunes.
+
+    Raises:
+        ValueError: if an argument is out of range, a name is unknown or a pattern
+            matches nothing, if the model is not built, is wrapped already or has
+            nothing to prune, or if it was made under another distribution strategy.
+        TypeError: if an argument is of a wrong type.
+    """
+    config = PruningConfig.preset(method) if isinstance(method, str) else method
+    if isinstance(config, PruningConfig):
+        changes = {"dropout": dropout, "pretrained": pretrained}
+        config = config.replace(**{k: v for k, v in changes.items() if v is not None})
+    settings = Settings(
+        rate=dict(rate) if isinstance(rate, Mapping) else rate,
+        config=config,
+        criterion=criterion,
+        coupling=coupling,
+        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        epochs=epochs,
+        suppress=suppress,
+        round_to=round_to,
+        seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
+        combine=combine,
+        normalize=normalize,
+    )
+    return wrap_with(model, settings)
+
+
+def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:
+    """`wrap` with all arguments but the model in one object."""
+    _check_model(model)
+    with strategy_scope(model):
+        analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
+        pruner = Pruner(analysis, settings)
+        return _pruned_class(type(model))(model, pruner, settings)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a Keras model. Received: model={model!r} of type "
+            f"{type(model).__name__}"
+        )
+    if isinstance(model, PrunedModel):
+        raise ValueError(
+            f"`model` is wrapped already. Received: model={model.name!r}. Wrap the "
+            "plain model again to start anew."
+        )
+    if not isinstance(model, (Functional, keras.Sequential)):
+        raise ValueError(
+            "`model` must be a Functional or Sequential model, whose layers form a "
+            f"graph that can be read. Received: model={model.name!r} of type "
+            f"{type(model).__name__}"
+        )
+    if not model.built or not getattr(model, "inputs", None):
+        raise ValueError(
+            f"`model` must be built. Received: model={model.name!r}, which does not "
+            "know its input shape yet. Give it a `keras.Input`, or call "
+            "`model.build(input_shape)`."
+        )
+
+
+@functools.cache
+def _pruned_class(base: type[keras.Model]) -> type[PrunedModel]:
+    """The class of the wrapped model: it keeps the methods of the user's own class."""
+    if base in (Functional, keras.Sequential):
+        return PrunedModel
+    # The name is the registered one: a file is always loaded by PrunedModel, which
+    # wraps the user's model anew.
+    derived = type("PrunedModel", (PrunedModel, base), {"__module__": __name__})
+    return keras.saving.register_keras_serializable("pgmpf_tf")(derived)
