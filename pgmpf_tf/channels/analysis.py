@@ -1,0 +1,164 @@
+"""From the graph of a model to its units: walk the labels through, collect, group."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.graph import trace
+from pgmpf_tf.channels.rules import Barrier, rule_for
+from pgmpf_tf.channels.slots import NoRule
+from pgmpf_tf.channels.units import NO_UNIT, Analysis, Group, Member, Pin
+
+COUPLINGS = ("grouped", "independent")
+
+
+def analyze(
+    model: keras.Model,
+    *,
+    coupling: str = "grouped",
+    exclude: Sequence[str] = (),
+    frozen: bool = False,
+) -> Analysis:
+    """Find which filters of a model live and die together, and which must stay.
+
+    Args:
+        model: a built Keras model.
+        coupling: `"grouped"` ties the channels that meet in a sum; `"independent"`
+            does not, as in the paper: each convolution loses its own filters and the
+            sum keeps its width.
+        exclude: layer-name patterns (`fnmatch`); filters of these layers stay.
+        frozen: whether filters of layers with `trainable=False` may be selected.
+
+    Returns:
+        Units, groups, members and pins.
+
+    Raises:
+        ValueError: the model is not built, the coupling is unknown, or a pattern
+            matches no layer.
+    """
+    if coupling not in COUPLINGS:
+        raise ValueError(
+            f"coupling must be one of {COUPLINGS}. Received: coupling={coupling!r}"
+        )
+    graph = trace(model)
+    excluded = _match(exclude, {node.operation.name for node in graph.nodes})
+    flow = Flow(independent=coupling == "independent")
+    barred = _walk(graph, flow)
+    for held in flow.variables.values():
+        layer = held.layer
+        if layer.name in excluded:
+            flow.pin(held.labels, f"layer '{layer.name}' is excluded")
+        elif id(layer) in barred:
+            flow.pin(held.labels, f"layer '{layer.name}' {barred[id(layer)]}")
+        elif not (layer.trainable and (frozen or held.variable.trainable)):
+            if not frozen and held.role != "mean":
+                flow.pin(held.labels, f"layer '{layer.name}' is frozen")
+    return _collect(flow)
+
+
+def _match(patterns: Sequence[str], names: set[str]) -> set[str]:
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    matched = set()
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            raise ValueError(
+                f"exclude: the pattern {pattern!r} matches no layer. Layers are "
+                f"{sorted(names)[:10]}{' ...' if len(names) > 10 else ''}."
+            )
+        matched.update(found)
+    return matched
+
+
+def _walk(graph, flow: Flow) -> dict[int, str]:
+    """Let labels flow; return the layers with a call that no rule covers, with why."""
+    known: dict[int, Channels] = {}
+    barred: dict[int, str] = {}
+    for tensor in graph.inputs:
+        labels = flow.fresh(1).reshape((1,) * len(tensor.shape))
+        flow.pin(labels, "tied to an input of the model")
+        known[id(tensor)] = Channels(labels, np.full(labels.shape, np.nan))
+    for node in graph.nodes:
+        inputs = [known[id(tensor)] for tensor in node.inputs]
+        try:
+            outputs = rule_for(node.operation).label(node, flow, inputs)
+        except NoRule as error:
+            barred[id(node.operation)] = f"is called in a way without a rule: {error}"
+            outputs = Barrier(str(error)).label(node, flow, inputs)
+        known |= {id(t): channels for t, channels in zip(node.outputs, outputs)}
+    for tensor in graph.outputs:
+        flow.pin(known[id(tensor)].labels, "an output of the model")
+    return barred
+
+
+def _collect(flow: Flow) -> Analysis:
+    """Number the units that are free, and group them by where they sit."""
+    components = flow.components()
+    pinned = flow.pinned(components)
+    written = np.zeros(flow.count, bool)
+    for held in flow.variables.values():
+        if held.role == "kernel":
+            labels = held.labels[held.labels >= 0]
+            written[components[labels]] = True
+    free = np.flatnonzero(
+        (components == np.arange(flow.count))
+        & written
+        & ~np.isin(np.arange(flow.count), list(pinned))
+    )
+    numbers = np.full(flow.count + 1, NO_UNIT)  # the last entry serves NO_LABEL
+    numbers[free] = np.arange(len(free))
+    unit_of = np.append(numbers[components], NO_UNIT)
+
+    members = []
+    for held in flow.variables.values():
+        units = unit_of[held.labels]
+        if (units != NO_UNIT).any():
+            members.append(
+                Member(held.layer, held.variable, held.axis, held.role, units)
+            )
+    return Analysis(
+        unit_count=len(free),
+        groups=_groups(members, len(free)),
+        members=tuple(members),
+        pins=_pins(flow, components, pinned),
+        filters={name: len(labels) for name, labels in flow.filters_of.items()},
+    )
+
+
+def _groups(members: list[Member], count: int) -> tuple[Group, ...]:
+    """Units that occur in the same variables form a group."""
+    places = np.zeros((count, len(members)), bool)
+    for number, member in enumerate(members):
+        places[member.units[member.units != NO_UNIT], number] = True
+    if not count:
+        return ()
+    patterns, which = np.unique(places, axis=0, return_inverse=True)
+    which = which.ravel()
+    firsts = np.argsort([np.flatnonzero(which == g)[0] for g in range(len(patterns))])
+    groups, names = [], {}
+    for g in firsts:
+        inside = tuple(members[i] for i in np.flatnonzero(patterns[g]))
+        name = next((m.layer.name for m in inside if m.role == "kernel"), "")
+        names[name] = names.get(name, 0) + 1
+        if names[name] > 1:
+            name = f"{name}#{names[name]}"
+        groups.append(Group(name, np.flatnonzero(which == g), inside))
+    return tuple(groups)
+
+
+def _pins(flow: Flow, components, pinned: dict[int, str]) -> tuple[Pin, ...]:
+    pins = []
+    for name, labels in flow.filters_of.items():
+        reasons: dict[str, int] = {}
+        for root in components[labels]:
+            if int(root) in pinned:
+                reason = pinned[int(root)]
+                reasons[reason] = reasons.get(reason, 0) + 1
+        pins += [Pin(name, count, reason) for reason, count in reasons.items()]
+    return tuple(pins)
