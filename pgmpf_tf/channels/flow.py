@@ -74,7 +74,9 @@ class Flow:
         if loud.any():
             value = channels.pruned[loud][0]
             what = "a value that depends on the input" if value != value else value
-            self.pin(channels.labels[loud], f"pruned, it would put {what} into {reader}")
+            self.pin(
+                channels.labels[loud], f"pruned, it would put {what} into {reader}"
+            )
 
     def filters(self, layer, variable, axis: int) -> np.ndarray:
         """Labels of the filters of a layer: fresh, or those of its first call."""

@@ -41,21 +41,28 @@ class Node:
         flat = tree.flatten((self.args, self.kwargs))
         self.inputs = [leaf for leaf in flat if isinstance(leaf, Tensor)]
 
-    def call_with(self, replace) -> tuple[tuple, dict]:
-        """The arguments with every `Tensor` leaf put through `replace`."""
 
-        def swap(leaf):
-            return replace(leaf) if isinstance(leaf, Tensor) else leaf
+def fill_in(arguments: tuple[tuple, dict], replace) -> tuple[tuple, dict]:
+    """A call's arguments with every `Tensor` in them put through `replace`, in order."""
 
-        return tree.map_structure(swap, self.args), tree.map_structure(
-            swap, self.kwargs
-        )
+    def swap(leaf):
+        return replace(leaf) if isinstance(leaf, Tensor) else leaf
+
+    args, kwargs = arguments
+    return tree.map_structure(swap, args), tree.map_structure(swap, kwargs)
 
 
 @dataclass(eq=False)
 class Graph:
-    """All calls of a model in topological order, nested models inlined."""
+    """All calls of a model in topological order, nested models inlined.
 
+    Attributes:
+        function: the Functional model that was traced.
+        inputs, outputs: its tensors, flat.
+        nodes: the calls.
+    """
+
+    function: keras.Model
     inputs: list[Tensor]
     outputs: list[Tensor]
     nodes: list[Node]
@@ -90,7 +97,7 @@ def trace(model: keras.Model) -> Graph:
     inputs = [_tensor(x) for x in function.inputs]
     nodes: list[Node] = []
     outputs = _walk(function, inputs, {}, nodes)
-    return Graph(inputs, outputs, nodes)
+    return Graph(function, inputs, outputs, nodes)
 
 
 def functional_of(model: keras.Model) -> keras.Model:

@@ -61,9 +61,7 @@ _RULES: dict[type, Rule] = {
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
     Cast: Identity(),
 }
-_RULES |= {
-    getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)
-}
+_RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {
     getattr(layers, f"Conv{n}DTranspose"): Mixing("filters", "kernel", -1, -2)
     for n in (1, 2, 3)
@@ -78,7 +76,9 @@ _RULES |= {
         "AdaptiveMaxPooling AdaptiveAveragePooling ZeroPadding Cropping UpSampling"
     ).split()
 }
-_RULES |= {layer: Elementwise() for layer in (layers.ReLU, layers.LeakyReLU, layers.ELU)}
+_RULES |= {
+    layer: Elementwise() for layer in (layers.ReLU, layers.LeakyReLU, layers.ELU)
+}
 _RULES |= {
     layer: Identity()
     for layer in (

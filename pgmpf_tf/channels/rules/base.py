@@ -39,9 +39,7 @@ class Rule:
     may raise `NoRule(reason)`: the node is then a barrier.
     """
 
-    def label(
-        self, node: Node, flow: Flow, inputs: list[Channels]
-    ) -> list[Channels]:
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
         """Let labels flow: the channels of the outputs."""
         raise NotImplementedError
 
@@ -230,7 +228,10 @@ class Channelwise(Rule):
         axis, axis_out = self.axes(node)
         labels, pruned = flow.fibre(inputs[0], axis)
         labels, pruned = self.label_vector(
-            node, flow, self._vector(node, labels, axis), self._vector(node, pruned, axis)
+            node,
+            flow,
+            self._vector(node, labels, axis),
+            self._vector(node, pruned, axis),
         )
         rank = len(node.outputs[0].shape)
         return [along_axis(labels, pruned, axis_out, rank)]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.flow import Channels
+from pgmpf_tf.channels.graph import fill_in
 from pgmpf_tf.channels.rules.base import Call, NoRule, Wired, evaluate, values_of
 from pgmpf_tf.channels.slots import along
 
@@ -39,7 +40,7 @@ class Elementwise(Wired):
 
     def value(self, node, sources):
         def function(points):
-            args, kwargs = node.call_with(lambda _: points)
+            args, kwargs = fill_in((node.args, node.kwargs), lambda _: points)
             return node.operation.call(*args, **kwargs)
 
         if len(node.inputs) != 1:

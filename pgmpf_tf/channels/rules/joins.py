@@ -117,9 +117,7 @@ class Join(Wired):
     def _without_zeros(node, pulled, values):
         """Leave out terms that are zero everywhere, but never the last one."""
         out = node.outputs[0]
-        alike = [
-            t.shape == out.shape and t.dtype == out.dtype for t in node.inputs
-        ]
+        alike = [t.shape == out.shape and t.dtype == out.dtype for t in node.inputs]
         zero = [same and (v == 0).all() for same, v in zip(alike, values)]
         if all(zero):
             zero[0] = False
@@ -247,9 +245,9 @@ class Concatenate(Join):
         target = hull(np.broadcast_to(needed[0], out.shape))
         ends = np.cumsum([tensor.shape[axis] for tensor in node.inputs])[:-1]
         pieces = np.split(target, ends, axis=axis)
-        return [
-            piece if r is not None else None for piece, r in zip(pieces, read)
-        ], [target]
+        return [piece if r is not None else None for piece, r in zip(pieces, read)], [
+            target
+        ]
 
 
 SUM = Join(np.add, additive=True)

@@ -63,7 +63,9 @@ def repeat(operation, array, node):
     axis = operation.axis % array.ndim
     if axis == 0:
         raise NoRule("it moves the batch axis")
-    return array if array.shape[axis] == 1 else np.repeat(array, operation.repeats, axis)
+    return (
+        array if array.shape[axis] == 1 else np.repeat(array, operation.repeats, axis)
+    )
 
 
 class Squeeze(Move):
@@ -250,7 +252,9 @@ class Pad(Wired):
     def sources(self, node, arrays, fill):
         array = arrays[0]
         widths = [
-            (0, 0) if array.shape[axis] == 1 and node.inputs[0].shape[axis] != 1 else pair
+            (0, 0)
+            if array.shape[axis] == 1 and node.inputs[0].shape[axis] != 1
+            else pair
             for axis, pair in enumerate(self._widths(node))
         ]
         if node.operation.mode != "constant":
@@ -289,4 +293,3 @@ class Pad(Wired):
 FLATTEN = Reshaping()
 RESHAPE_LAYER = Reshaping("target_shape")
 RESHAPE = Reshaping("newshape", batch=True)
-

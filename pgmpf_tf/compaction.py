@@ -1,0 +1,204 @@
+"""`compact`: rebuild a Keras model without the channels that do nothing."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import tree
+
+from pgmpf_tf.channels.elimination import Step, eliminate
+from pgmpf_tf.channels.graph import Cast, Graph, fill_in, trace
+from pgmpf_tf.channels.rules import Barrier
+from pgmpf_tf.channels.slots import along
+
+
+def compact(model: keras.Model) -> keras.Model:
+    """A plain, smaller Keras model that computes the same function.
+
+    Removes every channel that is zero for all inputs, and every channel that nothing
+    reads. It does not matter how the zeros came about: by `fit` or `apply_masks` of a
+    wrapped model, or by another tool. An operation that is not known costs size, never
+    correctness.
+
+    Args:
+        model: a built Keras model, wrapped by pgmpf_tf or not. It is not changed.
+
+    Returns:
+        A Functional model of stock Keras layers (and the layers of your own that were
+        in it), with the names and the structure of the inputs and outputs. It is not
+        compiled. Nested models are inlined.
+
+    Raises:
+        TypeError: not a Keras model.
+        ValueError: the model is not built, or its `call` cannot be traced.
+    """
+    graph = trace(model)
+    return _Rewriter(graph).rewrite(eliminate(graph), model.name)
+
+
+class _Rewriter:
+    """Calls the remaining operations, with what is left of their weights."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.tensors: dict[int, keras.KerasTensor] = {}
+        self.kept: dict[int, np.ndarray] = {}
+        self.operations: dict[tuple, keras.Operation] = {}
+        self.adapted: dict[tuple, keras.KerasTensor] = {}
+        self.names: set[str] = set()
+        self.free: set[str] = set()
+
+    def rewrite(self, steps: list[Step], name: str) -> keras.Model:
+        function = self.graph.function
+        for tensor, old in zip(self.graph.inputs, function.inputs):
+            layer = old._keras_history.operation
+            self._set(tensor, self._input(layer), np.ones((1,) * len(tensor.shape)))
+        outputs = {id(tensor) for tensor in self.graph.outputs}
+        self.free = {step.node.operation.name for step in steps}
+        self.names |= self.free
+        for step in steps:
+            self._call(step, is_output=any(id(t) in outputs for t in step.node.outputs))
+        results = [
+            self._adapt(t, np.ones((1,) * len(t.shape), bool))
+            for t in self.graph.outputs
+        ]
+        return keras.Model(
+            tree.pack_sequence_as(
+                function._inputs_struct,
+                [self.tensors[id(t)] for t in self.graph.inputs],
+            ),
+            tree.pack_sequence_as(function._outputs_struct, results),
+            name=name,
+        )
+
+    def _input(self, layer):
+        self.names.add(layer.name)
+        return type(layer).from_config(layer.get_config()).output
+
+    def _set(self, tensor, value, kept):
+        self.tensors[id(tensor)] = value
+        self.kept[id(tensor)] = kept.astype(bool)
+
+    def _call(self, step: Step, is_output: bool) -> None:
+        node = step.node
+        call = step.rule.rebuild(node, step.required, step.produced)
+        given = iter(
+            [
+                self._adapt(tensor, required)
+                for tensor, required in zip(node.inputs, step.required)
+                if required is not None
+            ]
+        )
+        if call.alias is not None:
+            result = next(given)
+            if is_output:
+                result = keras.layers.Identity(name=self._name(node.operation))(result)
+            self._set(node.outputs[0], result, step.produced[0])
+            return
+        arguments = call.arguments or (node.args, node.kwargs)
+        args, kwargs = fill_in(arguments, lambda _: next(given))
+        if isinstance(node.operation, Cast):
+            cast = keras.ops.cast(args[0], node.operation.dtype)
+            self._set(node.outputs[0], self._named(cast, "cast"), step.produced[0])
+            return
+        operation, fresh = self._operation(step, call)
+        results = tree.flatten(operation(*args, **kwargs))
+        if fresh:
+            _load(operation, node.operation, call.weights)
+        for tensor, result, produced in zip(node.outputs, results, step.produced):
+            self._set(tensor, result, produced)
+
+    def _operation(self, step: Step, call) -> tuple[keras.Operation, bool]:
+        """The new operation, and whether it still needs its weights."""
+        old = step.node.operation
+        key = (id(old), repr(sorted(call.config.items())))
+        if key in self.operations:
+            return self.operations[key], False
+        reusable = isinstance(step.rule, Barrier) and not getattr(old, "weights", ())
+        new, fresh = old, False
+        if reusable and old.name in self.free:
+            self.free.discard(old.name)
+        else:
+            name = self._name(old)
+            try:
+                config = old.get_config() | call.config | {"name": name}
+                new, fresh = type(old).from_config(config), True
+            except Exception:  # what cannot be copied is used in both models
+                if call.config:
+                    raise
+        self.operations[key] = new
+        return new, fresh and isinstance(new, keras.layers.Layer)
+
+    def _name(self, old: keras.Operation) -> str:
+        """The old name, once; then with a number that makes it unique."""
+        if old.name in self.free:
+            self.free.discard(old.name)
+            return old.name
+        return self._unique(old.name)
+
+    def _unique(self, name: str) -> str:
+        number = 1
+        while f"{name}_{number}" in self.names:
+            number += 1
+        self.names.add(f"{name}_{number}")
+        return f"{name}_{number}"
+
+    def _adapt(self, tensor, required: np.ndarray) -> keras.KerasTensor:
+        """The new tensor with exactly the required channels: more, or fewer."""
+        value, kept = self.tensors[id(tensor)], self.kept[id(tensor)]
+        for axis in range(1, kept.ndim):
+            have, want = np.broadcast_arrays(along(kept, axis), along(required, axis))
+            if not (have == want).all():
+                key = (id(value), axis, want.tobytes())
+                if key not in self.adapted:
+                    self.adapted[key] = self._select(value, axis, have, want, tensor)
+                value = self.adapted[key]
+        return value
+
+    def _select(self, value, axis, have, want, tensor) -> keras.KerasTensor:
+        """Gather channels along an axis, and put zeros where they are missing.
+
+        A gather along the first axis copies whole planes: transposed, it is several
+        times faster in TFLite than one along the last (and the padding stays in
+        XNNPACK). Channels in one run need only the padding.
+        """
+        numbers = np.where(have, np.cumsum(have) - 1, -1)[want]
+        width = int(have.sum())
+        inside = np.flatnonzero(numbers >= 0)
+        before, after = int(inside[0]), len(numbers) - 1 - int(inside[-1])
+        rank = len(value.shape)
+        name = tensor.name.split("/")[0]
+
+        def pad(x, at, pair):
+            widths = [(0, 0)] * rank
+            widths[at] = pair
+            return self._named(keras.ops.pad(x, widths), f"{name}_pad")
+
+        if np.array_equal(numbers[inside], np.arange(width)) and len(
+            numbers
+        ) == width + before + after:
+            return pad(value, axis, (before, after))
+        order = [axis, *(a for a in range(rank) if a != axis)]
+        back = [int(a) for a in np.argsort(order)]
+        moved = self._named(keras.ops.transpose(value, order), f"{name}_transpose")
+        if (numbers < 0).any():
+            moved = pad(moved, 0, (0, 1))
+        places = [int(n) if n >= 0 else width for n in numbers]
+        taken = self._named(keras.ops.take(moved, places, axis=0), f"{name}_take")
+        return self._named(keras.ops.transpose(taken, back), f"{name}_transpose")
+
+    def _named(self, value, name: str) -> keras.KerasTensor:
+        """Give the operation that made a tensor a name that is free in this model."""
+        value._keras_history.operation.name = self._unique(name)
+        return value
+
+
+def _load(new: keras.layers.Layer, old: keras.layers.Layer, weights) -> None:
+    """Hand over the weights: cut ones by name, otherwise all as they are."""
+    if weights is not None:
+        for name, value in weights.items():
+            getattr(new, name).assign(value)
+    elif old.weights:
+        new.set_weights(old.get_weights())
+        if hasattr(new, "finalize_state"):  # Normalization computes with copies
+            new.finalize_state()
