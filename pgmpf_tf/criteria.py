@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from pgmpf_tf.channels.units import NO_UNIT, Group, Member
@@ -147,7 +148,8 @@ class Criterion:
 
 def filter_matrix(member: Member) -> np.ndarray:
     """The slices of a member as the rows of a float64 matrix."""
-    values = np.moveaxis(np.asarray(member.variable, np.float64), member.axis, 0)
+    values = keras.ops.convert_to_numpy(member.variable).astype(np.float64)
+    values = np.moveaxis(values, member.axis, 0)
     return values.reshape(len(values), -1)
 
 

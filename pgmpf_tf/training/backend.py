@@ -7,6 +7,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from pgmpf_tf.training.tensorflow import (
         MaskedTrainer,
+        ScalarLog,
         check_strategy,
         strategy_scope,
     )
@@ -17,4 +18,4 @@ else:
         f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
     )
 
-__all__ = ["MaskedTrainer", "check_strategy", "strategy_scope"]
+__all__ = ["MaskedTrainer", "ScalarLog", "check_strategy", "strategy_scope"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.models.functional import Functional
 
 from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
@@ -178,6 +179,18 @@ class PrunedModel(MaskedTrainer, Functional):
                 "the random draw: pass `optimizer=`, or compile the model."
             )
         return self._masked(gradients, variables, optimizer)
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """The present masks: 1 for a unit that stays, 0 for one that is pruned.
+
+        Returns:
+            From the name of each group to an array of shape `(units,)`, float32.
+        """
+        return self._pruner.masks()
+
+    def pruning_values(self) -> dict[str, float]:
+        """The present `pruning_rate`, `suppression` and `weight_mask`."""
+        return self._progress.values()
 
     def pruning_summary(self, print_fn: Callable[[str], None] | None = None) -> None:
         """Prints groups, members, kept units, rates, and what is pinned and why.

@@ -126,17 +126,13 @@ class Pruner:
                 return False
         return True
 
-    def kept(self) -> tuple[int, ...]:
-        """How many units each of `groups` keeps by the present masks."""
+    def masks(self) -> dict[str, np.ndarray]:
+        """The present mask of each group of the analysis, by the group's name."""
         mask = keras.ops.convert_to_numpy(self.state.mask)
-        sizes = [len(group.units) for group in self.groups]
-        return (
-            tuple(
-                int(part.sum()) for part in np.split(mask[:-1], np.cumsum(sizes)[:-1])
-            )
-            if sizes
-            else ()
-        )
+        return {
+            group.name: mask[self._position[group.units]]
+            for group in self.analysis.groups
+        }
 
 
 def _pruned(

@@ -39,16 +39,15 @@ def _groups_table(name: str, pruner: Pruner) -> Table:
     table.add_column("units", justify="right")
     table.add_column("kept", justify="right")
     table.add_column("rate", justify="right")
-    pruned = dict(zip(map(id, pruner.groups), pruner.kept(), strict=True))
-    rates = dict(zip(map(id, pruner.groups), pruner.rates, strict=True))
+    masks = pruner.masks()
+    rates = {g.name: r for g, r in zip(pruner.groups, pruner.rates, strict=True)}
     for group in pruner.analysis.groups:
-        units = len(group.units)
         table.add_row(
             group.name,
             ", ".join(group.layers),
-            str(units),
-            str(pruned.get(id(group), units)),
-            f"{rates.get(id(group), 0.0):.1%}",
+            str(len(group.units)),
+            str(int(masks[group.name].sum())),
+            f"{rates.get(group.name, 0.0):.1%}",
         )
     return table
 

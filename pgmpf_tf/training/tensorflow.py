@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -221,3 +221,25 @@ def _scale_steps(
 
     for variable, old, mask in zip(variables, before, masks, strict=True):
         distribution.extended.update(variable, scale, args=(old, mask), group=False)
+
+
+class ScalarLog:
+    """TensorBoard event files in a directory.
+
+    Args:
+        directory: where they go.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._writer = tf.summary.create_file_writer(directory)
+
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Writes named numbers for a step."""
+        with self._writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()

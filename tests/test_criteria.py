@@ -1,0 +1,136 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pgmpf_tf import criteria
+from pgmpf_tf.channels.units import NO_UNIT, Group, Member
+
+matrices = hnp.arrays(
+    np.float64,
+    st.tuples(st.integers(1, 6), st.integers(1, 7)),
+    elements=st.floats(-10, 10),
+)
+
+
+def slow_norm(row, power):
+    return sum(abs(value) ** power for value in row) ** (1 / power)
+
+
+@given(matrices)
+def test_norms(filters):
+    for function, power in ((criteria.l1, 1), (criteria.l2, 2)):
+        expected = [slow_norm(row, power) for row in filters]
+        np.testing.assert_allclose(function(filters), expected, rtol=1e-9)
+
+
+@given(matrices)
+def test_geometric_median_is_the_sum_of_distances(filters):
+    expected = [sum(math.dist(a, b) for b in filters) for a in filters]
+    # The fast form loses half the digits where filters are nearly equal.
+    np.testing.assert_allclose(
+        criteria.geometric_median(filters), expected, rtol=1e-6, atol=1e-5
+    )
+
+
+def test_the_filter_at_the_geometric_median_goes_first():
+    filters = np.array([[0.0, 9.0], [9.0, 9.0], [5.0, 9.0]])
+    assert criteria.geometric_median(filters).argmin() == 2
+    assert criteria.l2(filters).argmin() == 0
+
+
+def member(values, units, axis=-1, role="kernel", name="layer"):
+    values = np.asarray(values, np.float32)
+    variable = keras.Variable(values)
+    layer = keras.layers.Layer(name=name)
+    return Member(layer, variable, axis % values.ndim, role, np.asarray(units))
+
+
+def group_of(*members):
+    units = np.unique(np.concatenate([m.units for m in members]))
+    return Group(members[0].layer.name, units[units != NO_UNIT], members)
+
+
+def test_a_filter_is_a_slice_along_its_axis():
+    values = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
+    for axis in range(4):
+        only = member(values, np.arange(values.shape[axis]), axis)
+        others = tuple(a for a in range(4) if a != axis)
+        np.testing.assert_allclose(
+            criteria.resolve("l2", seed=0).group_scores(group_of(only)),
+            np.sqrt((values**2).sum(others)),
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize(
+    ("combine", "expected"),
+    [("sum", [13.0, 7.0]), ("mean", [13 / 3, 3.5]), ("max", [8.0, 5.0])],
+)
+def test_slices_of_one_unit_are_combined(combine, expected):
+    # Unit 7 has three slices, unit 3 two; slices without a unit count for nothing.
+    first = member([[1.0, 2.0, 100.0, 8.0]], [7, 3, NO_UNIT, 7])
+    second = member([[5.0, 4.0]], [3, 7])
+    criterion = criteria.resolve("l1", combine=combine, seed=0)
+    scores = criterion.group_scores(group_of(first, second))
+    np.testing.assert_allclose(scores, expected[::-1])  # units in order: 3, 7
+
+
+def test_normalized_layers_weigh_the_same():
+    small = member([[0.1, 0.3]], [0, 1], name="small")
+    large = member([[30.0, 10.0]], [0, 1], name="large")
+    plain = criteria.resolve("l1", seed=0).group_scores(group_of(small, large))
+    assert plain[0] > plain[1]
+    even = criteria.resolve("l1", normalize=True, seed=0)
+    np.testing.assert_allclose(even.group_scores(group_of(small, large)), [2.0, 2.0])
+
+
+def test_batchnorm_scale_looks_at_gamma_alone():
+    kernel = member([[1.0, 2.0]], [0, 1])
+    gamma = member([-0.5, 0.25], [0, 1], role="scale")
+    criterion = criteria.resolve("batchnorm_scale", seed=0)
+    scores = criterion.group_scores(group_of(kernel, gamma))
+    np.testing.assert_allclose(scores, [0.5, 0.25])
+
+
+def test_random_scores_depend_on_seed_and_group():
+    one = group_of(member(np.ones((1, 9)), range(9), name="one"))
+    two = group_of(member(np.ones((1, 9)), range(9), name="two"))
+    scores = [
+        tuple(criteria.resolve("random", seed=seed).group_scores(group))
+        for seed, group in [(0, one), (0, one), (1, one), (0, two)]
+    ]
+    assert scores[0] == scores[1]
+    assert len(set(scores)) == 3
+
+
+def test_a_function_is_a_criterion():
+    criterion = criteria.resolve(lambda filters: filters.max(axis=1), seed=0)
+    scores = criterion.group_scores(group_of(member([[3.0, 1.0], [0.0, 5.0]], [0, 1])))
+    np.testing.assert_allclose(scores, [3.0, 5.0])
+
+
+def test_scores_that_are_not_one_number_per_filter_are_refused():
+    group = group_of(member(np.ones((4, 3)), range(3), name="dense"))
+    with pytest.raises(ValueError, match=r"\(3, 4\) filters of layer 'dense'.*\(4,\)"):
+        criteria.resolve(lambda f: f.sum(axis=0), seed=0).group_scores(group)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(bad):
+    group = group_of(member([[1.0, bad]], range(2), name="dense"))
+    with pytest.raises(ValueError, match="layer 'dense' score NaN or infinity"):
+        criteria.resolve("l2", seed=0).group_scores(group)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="`criterion` must be one of 'l1', 'l2'.*'l3'"):
+        criteria.resolve("l3", seed=0)
+    with pytest.raises(ValueError, match="`combine` must be one of 'sum'.*'median'"):
+        criteria.resolve("l2", combine="median", seed=0)
+    with pytest.raises(TypeError, match="`criterion`"):
+        criteria.resolve(2, seed=0)
