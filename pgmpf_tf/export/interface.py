@@ -1,0 +1,129 @@
+"""The names, shapes and dtypes through which an exported model is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from pgmpf_tf.channels.graph import functional_of
+
+Arrays = Mapping[str, np.ndarray]
+"""Arrays by the names of the signature, each with a leading batch axis."""
+
+Runner = Callable[[Arrays], dict[str, np.ndarray]]
+"""Inputs to outputs, both by the names of the signature."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input of the model.
+
+    Attributes:
+        name: its name in the signature: the model's, where that is an identifier.
+        key: its name in the Keras model.
+        shape: batch first; None is a size that may vary.
+        dtype: name of its dtype.
+    """
+
+    name: str
+    key: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How a model is called: inputs and outputs in order, by name.
+
+    Attributes:
+        model: the model: `keras` Functional, or `tf_keras` for quantization-aware
+            ones.
+        inputs: its inputs.
+        outputs: the names of its outputs.
+    """
+
+    model: Any
+    inputs: tuple[Port, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: Any, batch_size: int | None = None) -> Interface:
+        """The interface of a built model, with its batch fixed to `batch_size`.
+
+        Raises:
+            TypeError: not a model.
+            ValueError: the model is not built, takes strings, or has another fixed
+                batch size.
+        """
+        if not is_legacy(model):
+            model = functional_of(model)
+        keys = [tensor.name for tensor in model.inputs]
+        ports = []
+        for name, key, tensor in zip(
+            _identifiers(keys), keys, model.inputs, strict=True
+        ):
+            shape = tuple(tensor.shape)
+            dtype = keras.backend.standardize_dtype(tensor.dtype)
+            if dtype == "string":
+                raise ValueError(
+                    "model must take numbers. Received: a model with the input "
+                    f"{key!r} of dtype {dtype!r}"
+                )
+            if batch_size is not None and shape[0] not in (None, batch_size):
+                raise ValueError(
+                    f"batch_size must be {shape[0]}, as the model's input {key!r} has "
+                    f"that fixed. Received: batch_size={batch_size}"
+                )
+            batch = shape[0] if batch_size is None else batch_size
+            ports.append(Port(name, key, (batch, *shape[1:]), dtype))
+        return cls(model, tuple(ports), tuple(_identifiers(_output_names(model))))
+
+    @property
+    def batch_size(self) -> int | None:
+        """The fixed batch size, None if it may vary."""
+        return self.inputs[0].shape[0]
+
+    def call(self, tensors: Iterable[Any]) -> dict[str, Any]:
+        """Calls the model for inference on its inputs in order."""
+        packed = tree.pack_sequence_as(self.model.input, list(tensors))
+        outputs = tree.flatten(self.model(packed, training=False))
+        return dict(zip(self.outputs, outputs, strict=True))
+
+    def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
+        """Calls the model on arrays: the reference every artifact is held against."""
+        outputs = self.call(arrays[port.name] for port in self.inputs)
+        return {
+            name: keras.ops.convert_to_numpy(output) for name, output in outputs.items()
+        }
+
+
+def is_legacy(model: Any) -> bool:
+    """Whether it is a model of `tf_keras`, which tfmot works on."""
+    return any(c.__module__.split(".")[0] == "tf_keras" for c in type(model).__mro__)
+
+
+def _output_names(model) -> list[str]:
+    """The keys of a dictionary of outputs, else the names of the output layers."""
+    outputs = getattr(model, "_outputs_struct", None)
+    if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
+        return sorted(outputs)  # the order in which `tree.flatten` takes them
+    return list(model.output_names)
+
+
+def _identifiers(names: Iterable[str]) -> list[str]:
+    """Unique identifiers, as a TensorFlow signature wants them."""
+    found: list[str] = []
+    for name in names:
+        stem = candidate = re.sub(r"\W|^(?=\d)", "_", name)
+        count = 0
+        while candidate in found:
+            count += 1
+            candidate = f"{stem}_{count}"
+        found.append(candidate)
+    return found

@@ -1,0 +1,74 @@
+"""Whole artifacts or none: work beside the target, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def staged(directory: str | os.PathLike) -> Iterator[Path]:
+    """A hidden folder whose entries move into `directory` when the block succeeds.
+
+    If the block raises, nothing of it is left, nor is a `directory` that was made for
+    it. If the process dies, what is left is hidden (`.export-*.partial`) and never
+    carries the name of an artifact. An entry that exists is replaced: a file in one
+    step, a folder in two, between which it is absent.
+
+    Raises:
+        ValueError: `directory` is a file, or cannot be made or written.
+    """
+    directory = Path(directory)
+    made = _missing_parents(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        name = tempfile.mkdtemp(prefix=".export-", suffix=".partial", dir=directory)
+    except OSError as error:
+        _remove_empty(made)
+        raise ValueError(
+            "directory must be a directory that can be made and written. Received: "
+            f"directory={str(directory)!r} ({error.strerror or error})"
+        ) from error
+    staging = Path(name)
+    work, replaced = staging / "new", staging / "old"
+    try:
+        work.mkdir()
+        yield work
+        replaced.mkdir()
+        for entry in sorted(work.iterdir()):
+            _sync(entry)
+            _replace(entry, directory / entry.name, replaced)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        _remove_empty(made)
+
+
+def _replace(entry: Path, target: Path, replaced: Path) -> None:
+    # rename(2) replaces a file by a file; every other pair needs the way cleared.
+    if target.is_dir() or (target.exists() and entry.is_dir()):
+        target.rename(replaced / target.name)
+    entry.replace(target)
+
+
+def _sync(entry: Path) -> None:
+    """The bytes reach the disk before the name does."""
+    for path in [entry, *entry.rglob("*")]:
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _missing_parents(directory: Path) -> list[Path]:
+    """The folders that `mkdir` will make, innermost first."""
+    chain = [directory, *directory.parents]
+    return [path for path in chain if not os.path.lexists(path)]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
