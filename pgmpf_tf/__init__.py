@@ -1,7 +1,26 @@
 """Structured pruning for Keras 3 that ends in a smaller network."""
 
+from pgmpf_tf import callbacks, criteria, schedules
 from pgmpf_tf.channels import rules
 from pgmpf_tf.channels.rules import register_rule
 from pgmpf_tf.compaction import compact
+from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.export import export
+from pgmpf_tf.profiling import profile
+from pgmpf_tf.report import compare
+from pgmpf_tf.training import PrunedModel, wrap
 
-__all__ = ["compact", "register_rule", "rules"]
+__all__ = [
+    "PrunedModel",
+    "PruningConfig",
+    "callbacks",
+    "compact",
+    "compare",
+    "criteria",
+    "export",
+    "profile",
+    "register_rule",
+    "rules",
+    "schedules",
+    "wrap",
+]

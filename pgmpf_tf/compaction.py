@@ -174,9 +174,10 @@ class _Rewriter:
             widths[at] = pair
             return self._named(keras.ops.pad(x, widths), f"{name}_pad")
 
-        if np.array_equal(numbers[inside], np.arange(width)) and len(
-            numbers
-        ) == width + before + after:
+        if (
+            np.array_equal(numbers[inside], np.arange(width))
+            and len(numbers) == width + before + after
+        ):
             return pad(value, axis, (before, after))
         order = [axis, *(a for a in range(rank) if a != axis)]
         back = [int(a) for a in np.argsort(order)]

@@ -71,10 +71,17 @@ _RULES |= {getattr(layers, f"SeparableConv{n}D"): SeparableConv() for n in (1, 2
 _RULES |= {
     getattr(layers, f"{kind}{n}D"): Spatial()
     for n in (1, 2, 3)
-    for kind in (
-        "MaxPooling AveragePooling GlobalMaxPooling GlobalAveragePooling "
-        "AdaptiveMaxPooling AdaptiveAveragePooling ZeroPadding Cropping UpSampling"
-    ).split()
+    for kind in [
+        "MaxPooling",
+        "AveragePooling",
+        "GlobalMaxPooling",
+        "GlobalAveragePooling",
+        "AdaptiveMaxPooling",
+        "AdaptiveAveragePooling",
+        "ZeroPadding",
+        "Cropping",
+        "UpSampling",
+    ]
 }
 _RULES |= {
     layer: Elementwise() for layer in (layers.ReLU, layers.LeakyReLU, layers.ELU)
@@ -122,16 +129,55 @@ _OPERATIONS: dict[str, Rule] = {
 _OPERATIONS |= {name: Reduction() for name in ("Mean", "Sum", "Max", "Min")}
 _OPERATIONS |= {
     name: Spatial()
-    for name in "MaxPool AveragePool AdaptiveMaxPool AdaptiveAveragePool Resize".split()
+    for name in [
+        "MaxPool",
+        "AveragePool",
+        "AdaptiveMaxPool",
+        "AdaptiveAveragePool",
+        "Resize",
+    ]
 }
 _OPERATIONS |= {
     name: Elementwise()
-    for name in (
-        "Abs Absolute Arctan Celu Clip Cos Elu Exp Expm1 Gelu HardShrink HardSigmoid "
-        "HardSilu HardTanh LeakyRelu Log1p LogSigmoid Negative Relu Relu6 Rsqrt Selu "
-        "Sigmoid Sign Silu Sin SoftShrink Softplus Softsign SparsePlus SparseSigmoid "
-        "Sqrt Square Squareplus Tanh TanhShrink Threshold"
-    ).split()
+    for name in [
+        "Abs",
+        "Absolute",
+        "Arctan",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Elu",
+        "Exp",
+        "Expm1",
+        "Gelu",
+        "HardShrink",
+        "HardSigmoid",
+        "HardSilu",
+        "HardTanh",
+        "LeakyRelu",
+        "Log1p",
+        "LogSigmoid",
+        "Negative",
+        "Relu",
+        "Relu6",
+        "Rsqrt",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Silu",
+        "Sin",
+        "SoftShrink",
+        "Softplus",
+        "Softsign",
+        "SparsePlus",
+        "SparseSigmoid",
+        "Sqrt",
+        "Square",
+        "Squareplus",
+        "Tanh",
+        "TanhShrink",
+        "Threshold",
+    ]
 }
 _BARRIER = Barrier()
 

@@ -12,12 +12,34 @@ from pgmpf_tf.channels.slots import along
 
 POINTWISE_ACTIVATIONS = {
     getattr(keras.activations, name)
-    for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh "
-        "leaky_relu linear log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink "
-        "softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink "
-        "threshold"
-    ).split()
+    for name in [
+        "celu",
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_shrink",
+        "hard_sigmoid",
+        "hard_silu",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "log_sigmoid",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "soft_shrink",
+        "softplus",
+        "softsign",
+        "sparse_plus",
+        "sparse_sigmoid",
+        "squareplus",
+        "tanh",
+        "tanh_shrink",
+        "threshold",
+    ]
 }
 
 
