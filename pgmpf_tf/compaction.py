@@ -50,7 +50,7 @@ class _Rewriter:
 
     def rewrite(self, steps: list[Step], name: str) -> keras.Model:
         function = self.graph.function
-        for tensor, old in zip(self.graph.inputs, function.inputs):
+        for tensor, old in zip(self.graph.inputs, function.inputs, strict=True):
             layer = old._keras_history.operation
             self._set(tensor, self._input(layer), np.ones((1,) * len(tensor.shape)))
         outputs = {id(tensor) for tensor in self.graph.outputs}
@@ -85,7 +85,7 @@ class _Rewriter:
         given = iter(
             [
                 self._adapt(tensor, required)
-                for tensor, required in zip(node.inputs, step.required)
+                for tensor, required in zip(node.inputs, step.required, strict=True)
                 if required is not None
             ]
         )
@@ -105,7 +105,9 @@ class _Rewriter:
         results = tree.flatten(operation(*args, **kwargs))
         if fresh:
             _load(operation, node.operation, call.weights)
-        for tensor, result, produced in zip(node.outputs, results, step.produced):
+        for tensor, result, produced in zip(
+            node.outputs, results, step.produced, strict=True
+        ):
             self._set(tensor, result, produced)
 
     def _operation(self, step: Step, call) -> tuple[keras.Operation, bool]:

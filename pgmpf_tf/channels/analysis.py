@@ -55,9 +55,8 @@ def analyze(
             flow.pin(held.labels, f"layer '{layer.name}' is excluded")
         elif id(layer) in barred:
             flow.pin(held.labels, f"layer '{layer.name}' {barred[id(layer)]}")
-        elif not (layer.trainable and (frozen or held.variable.trainable)):
-            if not frozen and held.role != "mean":
-                flow.pin(held.labels, f"layer '{layer.name}' is frozen")
+        elif not (frozen or layer.trainable):
+            flow.pin(held.labels, f"layer '{layer.name}' is frozen")
     return _collect(flow)
 
 
@@ -91,7 +90,9 @@ def _walk(graph, flow: Flow) -> dict[int, str]:
         except NoRule as error:
             barred[id(node.operation)] = f"is called in a way without a rule: {error}"
             outputs = Barrier(str(error)).label(node, flow, inputs)
-        known |= {id(t): channels for t, channels in zip(node.outputs, outputs)}
+        known |= {
+            id(t): channels for t, channels in zip(node.outputs, outputs, strict=True)
+        }
     for tensor in graph.outputs:
         flow.pin(known[id(tensor)].labels, "an output of the model")
     return barred

@@ -83,7 +83,9 @@ def _constants(graph, steps) -> dict[int, np.ndarray]:
     values = {id(t): np.full((1,) * len(t.shape), np.nan) for t in graph.inputs}
     for step in steps:
         found = _ask(step, "constants", [values[id(t)] for t in step.node.inputs])
-        values |= {id(t): value for t, value in zip(step.node.outputs, found)}
+        values |= {
+            id(t): value for t, value in zip(step.node.outputs, found, strict=True)
+        }
     return values
 
 
@@ -100,7 +102,7 @@ def _needs(graph, steps, values, shared) -> None:
         step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
         read = _ask(step, "needs", step.needed, [values[id(t)] for t in node.inputs])
         step.read = shared.join(node, "in", [_some(r) for r in read])
-        for tensor, part in zip(node.inputs, step.read):
+        for tensor, part in zip(node.inputs, step.read, strict=True):
             if part is not None:
                 known = need.get(id(tensor))
                 need[id(tensor)] = part if known is None else hull(known | part)
@@ -172,4 +174,4 @@ def _layouts(graph, steps, shared) -> None:
         step.required, step.produced = _ask(
             step, "layout", present, step.needed, step.read
         )
-        kept |= {id(t): out for t, out in zip(node.outputs, step.produced)}
+        kept |= {id(t): out for t, out in zip(node.outputs, step.produced, strict=True)}

@@ -26,8 +26,10 @@ class Channels:
     pruned: np.ndarray
 
 
-@dataclass
+@dataclass(frozen=True)
 class LabelledVariable:
+    """A variable whose slice `k` along `axis` belongs to `labels[k]`."""
+
     layer: object
     variable: object
     axis: int
@@ -52,6 +54,7 @@ class Flow:
         self._pins: list[tuple[np.ndarray, str]] = []
 
     def fresh(self, size: int) -> np.ndarray:
+        """New labels, tied to nothing."""
         self.count += size
         return np.arange(self.count - size, self.count)
 

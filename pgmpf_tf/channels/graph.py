@@ -43,7 +43,7 @@ class Node:
 
 
 def fill_in(arguments: tuple[tuple, dict], replace) -> tuple[tuple, dict]:
-    """A call's arguments with every `Tensor` in them put through `replace`, in order."""
+    """A call's arguments, every `Tensor` in them put through `replace` in order."""
 
     def swap(leaf):
         return replace(leaf) if isinstance(leaf, Tensor) else leaf
@@ -127,8 +127,8 @@ def _trace_subclassed(model: keras.Model) -> keras.Model:
     shape = next(iter(shapes.values()), None) if shapes else None
     if shape is None:
         raise ValueError(
-            f"model={model.name!r} ({type(model).__name__}) is subclassed and was built "
-            "without an input shape that could be used to trace it. Call "
+            f"model={model.name!r} ({type(model).__name__}) is subclassed and was "
+            "built without an input shape that could be used to trace it. Call "
             "model.build(input_shape), or use a Functional model."
         )
     inputs = _symbolic_inputs(shape)
@@ -138,8 +138,8 @@ def _trace_subclassed(model: keras.Model) -> keras.Model:
     except Exception as error:  # anything at all may be in a user's call()
         raise ValueError(
             f"model={model.name!r} ({type(model).__name__}) is subclassed and its "
-            "call() cannot be traced on symbolic inputs, so that its channels cannot be "
-            "followed. Use keras layers and keras.ops in call(), or build a Functional "
+            "call() cannot be traced on symbolic inputs, so that its channels cannot "
+            "be followed. Use keras layers and keras.ops in call(), or build a Functional "
             f"model. The trace failed with: {error}"
         ) from error
     known = {id(variable) for variable in traced.variables}
@@ -189,16 +189,17 @@ def _keras_nodes(function) -> Iterator:
 
 def _walk(function, inputs, context, nodes) -> list[Tensor]:
     """Append the calls of `function` to `nodes`; return its output tensors."""
-    known = {id(x): tensor for x, tensor in zip(function.inputs, inputs)}
+    known = {id(x): tensor for x, tensor in zip(function.inputs, inputs, strict=True)}
     same_shapes = all(
-        tuple(x.shape) == tensor.shape for x, tensor in zip(function.inputs, inputs)
+        tuple(x.shape) == tensor.shape
+        for x, tensor in zip(function.inputs, inputs, strict=True)
     )
     for keras_node in _keras_nodes(function):
         if any(id(x) not in known for x in keras_node.input_tensors):
             continue
         operation = keras_node.operation
         args, kwargs = keras_node.arguments.convert(
-            lambda x: known[id(x)] if isinstance(x, keras.KerasTensor) else x
+            lambda x, known=known: known.get(id(x), x)
         )
         accepted = getattr(operation, "_call_context_args", {})
         kwargs |= {k: v for k, v in context.items() if k in accepted}
@@ -209,12 +210,14 @@ def _walk(function, inputs, context, nodes) -> list[Tensor]:
             else:
                 outputs = _respecified(operation, args, kwargs)
             nodes.append(Node(operation, args, kwargs, outputs))
-        known |= {id(x): tensor for x, tensor in zip(keras_node.outputs, outputs)}
+        known |= {
+            id(x): tensor for x, tensor in zip(keras_node.outputs, outputs, strict=True)
+        }
     return [known[id(x)] for x in function.outputs]
 
 
 def _inline(operation, args, kwargs, context, nodes) -> list[Tensor] | None:
-    """Walk into a nested model; None if the operation is none, or not plainly called."""
+    """Walk into a nested model; None if it is none, or not plainly called."""
     inner = _inlinable(operation)
     extra = {k: v for k, v in kwargs.items() if v is not None and k != "inputs"}
     if inner is None or set(extra) - {"training"} or len(args) > 1:
@@ -225,10 +228,13 @@ def _inline(operation, args, kwargs, context, nodes) -> list[Tensor] | None:
     flat = tree.flatten(passed)
     if len(flat) != len(inner.inputs) or not all(isinstance(x, Tensor) for x in flat):
         return None
-    if any(len(x.shape) != len(ref.shape) for x, ref in zip(flat, inner.inputs)):
+    if any(
+        len(x.shape) != len(ref.shape)
+        for x, ref in zip(flat, inner.inputs, strict=True)
+    ):
         return None
     converted = []
-    for x, ref in zip(flat, inner.inputs):
+    for x, ref in zip(flat, inner.inputs, strict=True):
         dtype = keras.backend.standardize_dtype(ref.dtype)
         if x.dtype != dtype:
             cast = Tensor(x.shape, dtype, x.name)

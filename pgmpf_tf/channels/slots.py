@@ -69,7 +69,8 @@ def reshape(
 
     Args:
         array: slot array of the input.
-        source, target: the tensor's shapes before and after, batch first.
+        source: the tensor's shape before, batch first.
+        target: the tensor's shape after.
 
     Raises:
         NoRule: the batch axis is mixed with others, or something varies along an axis
@@ -80,7 +81,7 @@ def reshape(
     for ins, outs in blocks:
         sizes = [source[1 + a] for a in ins]
         varies = any(array.shape[1 + a] != 1 for a in ins)
-        for a, size in zip(ins, sizes):
+        for a, size in zip(ins, sizes, strict=True):
             if varies:
                 array = expand(array, 1 + a, size)
         shape_in += [array.shape[1 + a] for a in ins]

@@ -148,7 +148,7 @@ class Wired(Rule):
         values = self.sources(node, [c.pruned for c in inputs], 0.0)
         return [
             self.meet(node, flow, labels_of, values_of)
-            for labels_of, values_of in zip(labels, values)
+            for labels_of, values_of in zip(labels, values, strict=True)
         ]
 
     def meet(self, node, flow, labels, values) -> Channels:
@@ -168,7 +168,7 @@ class Wired(Rule):
             ids.append(np.arange(start, start + size).reshape(shape))
             start += size
         found = np.zeros(start, bool)
-        for wanted, met in zip(needed, self.sources(node, ids, -1)):
+        for wanted, met in zip(needed, self.sources(node, ids, -1), strict=True):
             if wanted is None:
                 continue
             for source in met:

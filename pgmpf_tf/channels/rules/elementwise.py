@@ -71,11 +71,15 @@ class Elementwise(Wired):
 
 
 class Activation(Elementwise):
+    """The layer that applies a function by name."""
+
     def value(self, node, sources):
         return evaluate(pointwise(node.operation.activation), sources[0])
 
 
 class Rescaling(Elementwise):
+    """`x * scale + offset` with one scale and one offset for all channels."""
+
     def value(self, node, sources):
         if np.size(node.operation.scale) != 1 or np.size(node.operation.offset) != 1:
             raise NoRule("it scales every channel by its own number")

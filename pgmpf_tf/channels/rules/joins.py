@@ -94,7 +94,7 @@ class Join(Wired):
 
     def meet(self, node, flow, labels, values):
         if flow.independent and not self.ties and self._differ(labels):
-            for label, value in zip(labels, values):
+            for label, value in zip(labels, values, strict=True):
                 flow.read(Channels(*np.broadcast_arrays(label, value)), "a sum")
             shape = np.broadcast_shapes(*(label.shape for label in labels))
             return Channels(np.full(shape, NO_LABEL), np.full(shape, np.nan))
@@ -108,7 +108,9 @@ class Join(Wired):
     def needs(self, node, needed, values):
         """Zeros need not be there: they are inserted where they are missing."""
         pulled = super().needs(node, needed, values)
-        pulled = [hull(need & ~(v == 0)) for need, v in zip(pulled, values)]
+        pulled = [
+            hull(need & ~(v == 0)) for need, v in zip(pulled, values, strict=True)
+        ]
         if self.additive and len(pulled) == len(self.operands(node)) > 1:
             return self._without_zeros(node, pulled, values)
         return pulled
@@ -118,32 +120,38 @@ class Join(Wired):
         """Leave out terms that are zero everywhere, but never the last one."""
         out = node.outputs[0]
         alike = [t.shape == out.shape and t.dtype == out.dtype for t in node.inputs]
-        zero = [same and (v == 0).all() for same, v in zip(alike, values)]
+        zero = [same and (v == 0).all() for same, v in zip(alike, values, strict=True)]
         if all(zero):
             zero[0] = False
-        if not any(same and not gone for same, gone in zip(alike, zero)):
+        if not any(same and not gone for same, gone in zip(alike, zero, strict=True)):
             return pulled
-        return [None if gone else need for gone, need in zip(zero, pulled)]
+        return [None if gone else need for gone, need in zip(zero, pulled, strict=True)]
 
     def layout(self, node, kept, needed, read):
         """Pass through where all inputs agree; else bring all to what is needed."""
         present = [
             np.ones((1,) * len(tensor.shape), bool) if r is None else k
-            for tensor, k, r in zip(node.inputs, kept, read)
+            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
         ]
         met = self.sources(node, present, True)[0]
         joint = functools.reduce(np.logical_and, met)
-        mine = [m for m, x in zip(met, self.operands(node)) if isinstance(x, Tensor)]
-        used = [m for m, r in zip(mine, read) if r is not None]
+        mine = [
+            m
+            for m, x in zip(met, self.operands(node), strict=True)
+            if isinstance(x, Tensor)
+        ]
+        used = [m for m, r in zip(mine, read, strict=True) if r is not None]
         agree = all((np.broadcast_to(m, joint.shape) == joint).all() for m in used)
         wanted = np.broadcast_to(needed[0], joint.shape)
         if not (agree and (hull(joint) == joint).all() and joint[wanted].all()):
             joint = hull(wanted.copy())
             kept = [_project(joint, m.shape) for m in mine]
-        return [k if r is not None else None for k, r in zip(kept, read)], [joint]
+        return [
+            k if r is not None else None for k, r in zip(kept, read, strict=True)
+        ], [joint]
 
     def rebuild(self, node, kept_in, kept_out):
-        left = [t for t, k in zip(node.inputs, kept_in) if k is not None]
+        left = [t for t, k in zip(node.inputs, kept_in, strict=True) if k is not None]
         if len(left) == 1 < len(node.inputs):
             return Call(alias=left[0])
 
@@ -214,7 +222,8 @@ class Concatenate(Join):
         )
         if apart:
             arrays = [
-                expand(a, axis, t.shape[axis]) for a, t in zip(arrays, node.inputs)
+                expand(a, axis, t.shape[axis])
+                for a, t in zip(arrays, node.inputs, strict=True)
             ]
         for other in set(range(arrays[0].ndim)) - {axis}:
             if any(array.shape[other] > 1 for array in arrays):
@@ -237,17 +246,20 @@ class Concatenate(Join):
         axis = node.operation.axis % kept[0].ndim
         present = [
             np.zeros_like(expand(k, axis, t.shape[axis])) if r is None else k
-            for t, k, r in zip(node.inputs, kept, read)
+            for t, k, r in zip(node.inputs, kept, read, strict=True)
         ]
         out = self.sources(node, present, True)[0][0]
         if (hull(out) == out).all():
-            return [k if r is not None else None for k, r in zip(kept, read)], [out]
+            return [
+                k if r is not None else None for k, r in zip(kept, read, strict=True)
+            ], [out]
         target = hull(np.broadcast_to(needed[0], out.shape))
         ends = np.cumsum([tensor.shape[axis] for tensor in node.inputs])[:-1]
         pieces = np.split(target, ends, axis=axis)
-        return [piece if r is not None else None for piece, r in zip(pieces, read)], [
-            target
-        ]
+        return [
+            piece if r is not None else None
+            for piece, r in zip(pieces, read, strict=True)
+        ], [target]
 
 
 SUM = Join(np.add, additive=True)

@@ -138,7 +138,9 @@ class Mixing(Channelwise):
             kernel = np.concatenate(
                 [
                     self._cut(piece, chosen_in, chosen_out)
-                    for piece, chosen_in, chosen_out in zip(pieces, ins, outs)
+                    for piece, chosen_in, chosen_out in zip(
+                        pieces, ins, outs, strict=True
+                    )
                     if chosen_out.any()
                 ],
                 axis=self.axis_out,

@@ -258,7 +258,11 @@ class Pad(Wired):
             for axis, pair in enumerate(self._widths(node))
         ]
         if node.operation.mode != "constant":
-            if any(pair != (0, 0) for pair, n in zip(widths, array.shape) if n > 1):
+            if any(
+                pair != (0, 0)
+                for pair, n in zip(widths, array.shape, strict=True)
+                if n > 1
+            ):
                 raise NoRule("it mirrors channels")
             return [[array]]
         if isinstance(fill, float):
