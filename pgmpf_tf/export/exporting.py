@@ -151,10 +151,7 @@ def _verify(
 def _latency(
     format: str, path: Path, interface: Interface, inputs: Arrays
 ) -> float | None:
-    count = interface.batch_size or 1
-    batch = {
-        port.name: samples.resize(inputs[port.name], count) for port in interface.inputs
-    }
+    batch = samples.fill(inputs, interface.batch_size or 1)
     if format == "tflite":
         return runners.median_milliseconds(runners.tflite_invoke(path, batch))
     if format == "saved_model":

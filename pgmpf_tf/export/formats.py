@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from pgmpf_tf.export.interface import Arrays, Interface, is_legacy
+from pgmpf_tf.export.samples import fill, in_batches
 
 SIGNATURE = "serving_default"
 
@@ -63,8 +64,9 @@ def write_tflite(
             converter.target_spec.supported_types = [tf.float16]
         if quantize == "int8" and not is_legacy(interface.model):
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: _single_batches(
-                calibration, interface.batch_size or 1
+            count = interface.batch_size or 1
+            converter.representative_dataset = lambda: (
+                fill(batch, count) for batch in in_batches(calibration, count)
             )
         if integer_io:
             converter.inference_input_type = tf.int8
@@ -80,15 +82,6 @@ def write_tflite(
                 f"Received: model={interface.model.name!r}"
             ) from error
     path.write_bytes(content)
-
-
-def _single_batches(samples: Arrays, batch_size: int):
-    count = len(next(iter(samples.values())))
-    # A remainder would not fit a fixed batch size.
-    for start in range(0, count - count % batch_size, batch_size):
-        yield {
-            name: array[start : start + batch_size] for name, array in samples.items()
-        }
 
 
 def _reason(error: Exception) -> str:

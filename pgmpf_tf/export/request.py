@@ -69,18 +69,10 @@ class Request:
                 "formats must not have 'keras' for a tf_keras model. Received: "
                 f"formats={self.formats}"
             )
-        if self.quantize != "int8" or legacy:
-            return
-        if calibration is None:
+        if self.quantize == "int8" and not legacy and calibration is None:
             raise ValueError(
                 "representative_data must be given for quantize='int8': it sets the "
                 "ranges of the activations. Received: representative_data=None"
-            )
-        count = len(next(iter(calibration.values())))
-        if count < (interface.batch_size or 1):
-            raise ValueError(
-                "representative_data must have at least one batch of "
-                f"{interface.batch_size}. Received: {count} samples"
             )
 
     def precision(self, format: str) -> str:

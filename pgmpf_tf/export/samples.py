@@ -74,16 +74,11 @@ def run_in_batches(
     With a batch size that may vary the last batch is smaller as a rule, so that a
     batch size which in truth is fixed does not go unnoticed.
     """
-    fixed = interface.batch_size
-    step = fixed or 8
     results = []
-    for start in range(0, size(samples), step):
-        batch = {name: array[start : start + step] for name, array in samples.items()}
-        kept = size(batch)
-        if fixed:
-            batch = {name: resize(array, fixed) for name, array in batch.items()}
-        outputs = runner(batch)
-        results.append({name: array[:kept] for name, array in outputs.items()})
+    for batch in in_batches(samples, interface.batch_size or 8):
+        whole = fill(batch, interface.batch_size or size(batch))
+        outputs = runner(whole)
+        results.append({name: array[: size(batch)] for name, array in outputs.items()})
     return {
         name: np.concatenate([result[name] for result in results])
         for name in results[0]
@@ -95,9 +90,16 @@ def size(samples: Arrays) -> int:
     return len(next(iter(samples.values())))
 
 
-def resize(array: np.ndarray, count: int) -> np.ndarray:
+def in_batches(samples: Arrays, count: int) -> Iterator[Arrays]:
+    """Batches of `count` samples; the last one may have fewer."""
+    for start in range(0, size(samples), count):
+        yield {name: array[start : start + count] for name, array in samples.items()}
+
+
+def fill(samples: Arrays, count: int) -> Arrays:
     """The first `count` samples; the last one is repeated where there are fewer."""
-    return array[np.minimum(np.arange(count), len(array) - 1)]
+    chosen = np.minimum(np.arange(count), size(samples) - 1)
+    return {name: array[chosen] for name, array in samples.items()}
 
 
 def _batches(argument: str, data: Any, ports: Sequence[Port]) -> Iterator[Any]:

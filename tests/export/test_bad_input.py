@@ -74,11 +74,6 @@ CASES = {
         ValueError,
         r"1 arrays.*Received: 2",
     ),
-    "too few for a batch": (
-        {"quantize": "int8", "representative_data": images(3), "batch_size": 4},
-        ValueError,
-        r"representative_data.*batch of 4.*3 samples",
-    ),
 }
 
 
