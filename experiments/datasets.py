@@ -156,6 +156,8 @@ class Data:
         buffer = STREAMED_SHUFFLE_BUFFER if streamed else self.train_size
 
         def one_epoch(epoch):
+            # Of this function's graph only: or else the global seed decides as well.
+            tf.random.set_seed(1)
             epoch_seed = tf.random.fold_in((0, seed), tf.cast(epoch, tf.int32))
             order = tf.random.stateless_uniform([], epoch_seed, None, None, tf.int64)
 

@@ -81,6 +81,21 @@ def test_a_pipeline_started_later_goes_on_as_the_uninterrupted_one(fashion_folde
     assert not np.array_equal(whole[0][0], other_seed[0])
 
 
+@pytest.mark.parametrize("global_seed", [0, 1])
+def test_the_global_seed_has_no_influence_and_suffers_none(digits, global_seed):
+    def batches():
+        return list(digits.train_batches(32, seed=3, epochs=1).as_numpy_iterator())
+
+    expected = batches()
+    keras.utils.set_random_seed(global_seed)
+    drawn = tf.random.uniform([])
+    keras.utils.set_random_seed(global_seed)
+    for (x, y), (other_x, other_y) in zip(batches(), expected, strict=True):
+        np.testing.assert_array_equal(x, other_x)
+        np.testing.assert_array_equal(y, other_y)
+    assert tf.random.uniform([]) == drawn
+
+
 def test_augmentation_differs_between_epochs_and_spares_the_test_set(fashion_folder):
     data = datasets.load(
         "fashion_mnist", data_dir=fashion_folder, tfds_dir=fashion_folder / "tfds"
