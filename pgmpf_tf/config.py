@@ -47,6 +47,11 @@ class PruningConfig:
         frequency: masks are updated every so many epochs or steps.
         frequency_unit: `"epoch"` or `"step"`.
         pretrained: whether training starts from a trained model (warm start).
+        kernels_only: whether updates before the last one prune kernels alone, and leave
+            the biases and BatchNorm parameters that follow them. A filter that is zero
+            together with its gamma and beta gets no gradient through a ReLU, so with
+            a_t = 0 it can come back only if this is True. The last update always
+            prunes everything.
     """
 
     rate_schedule: str = "exponential"
@@ -63,6 +68,7 @@ class PruningConfig:
     frequency: int = 1
     frequency_unit: str = "epoch"
     pretrained: bool = False
+    kernels_only: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("rate_schedule", self.rate_schedule, RATE_FORMS)
@@ -91,10 +97,11 @@ class PruningConfig:
             raise ValueError(
                 f"`frequency` must be at least 1. Received: frequency={self.frequency}"
             )
-        if not isinstance(self.pretrained, bool):
-            raise TypeError(
-                f"`pretrained` must be a bool. Received: pretrained={self.pretrained!r}"
-            )
+        for name in ("pretrained", "kernels_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(
+                    f"`{name}` must be a bool. Received: {name}={getattr(self, name)!r}"
+                )
 
     @property
     def _floor(self) -> float:

@@ -86,7 +86,7 @@ def test_a_value_out_of_range_is_named(field, value, message):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rate_end", "1"), ("dropout", True), ("frequency", 1.0), ("pretrained", 1)],
+    [("rate_end", "1"), ("dropout", True), ("frequency", 1.0), ("pretrained", 1), ("kernels_only", None)],
 )
 def test_a_value_of_a_wrong_type_is_named(field, value):
     with pytest.raises(TypeError, match=f"`{field}`"):
@@ -94,7 +94,7 @@ def test_a_value_of_a_wrong_type_is_named(field, value):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="`method` must be one of 'hard'.*'lottery'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'hard'.*'lottery'"):
         PruningConfig.preset("lottery")
     with pytest.raises(ValueError, match=r"no fields \['rates'\]"):
         PruningConfig.from_config({"rates": 1})

@@ -112,7 +112,11 @@ class Progress:
         else:
             rates = tuple(config.rate_at(t, total, rate) for rate in self._pruner.rates)
         self._pruner.update(
-            rates, config.weight_mask_at(t, total), self._suppression(epoch), optimizer
+            rates,
+            config.weight_mask_at(t, total),
+            self._suppression(epoch),
+            optimizer,
+            config.kernels_only,
         )
         self._record_rate(rates)
 

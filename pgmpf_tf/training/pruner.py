@@ -68,6 +68,7 @@ class Pruner:
         weight_mask: float,
         suppression: float,
         optimizer: keras.optimizers.Optimizer | None = None,
+        kernels_only: bool = False,
     ) -> None:
         """Scores all units, sets the masks, and prunes the weights by them.
 
@@ -76,6 +77,7 @@ class Pruner:
             weight_mask: what pruned slices are multiplied by (a).
             suppression: the suppression of the steps that follow (lambda).
             optimizer: its memory of filters that are now gone for good is erased.
+            kernels_only: whether biases and BatchNorm parameters are left alone.
 
         Raises:
             ValueError: if scores are not finite. Nothing has changed then.
@@ -93,8 +95,10 @@ class Pruner:
         self.state.suppression.assign(suppression)
         factor = mask + np.float32(weight_mask) * (1.0 - mask)
         for member in self.members:
-            self._scale(member, factor)
-        if optimizer is not None and weight_mask == 0.0 and suppression == 1.0:
+            if member.role == "kernel" or not kernels_only:
+                self._scale(member, factor)
+        gone = weight_mask == 0.0 and suppression == 1.0 and not kernels_only
+        if gone and optimizer is not None:
             self._forget(optimizer, mask)
 
     def _scale(self, member: Member, factor: np.ndarray) -> None:

@@ -1,0 +1,123 @@
+"""What must hold under MirroredStrategy; run by test_distribution in a new process.
+
+The two logical CPU devices must be made before TensorFlow starts.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pgmpf_tf.training import wrap
+from tests.training.networks import (
+    assert_pruned,
+    convnet,
+    cross_entropy,
+    images_and_labels,
+    pruned_slices,
+)
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2,
+)
+STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def make(optimizer, dtype=None, **options):
+    model = wrap(convnet(batchnorm=False, dtype=dtype), 0.5, seed=5, **options)
+    model.compile(optimizer(), cross_entropy(), metrics=["accuracy"])
+    return model
+
+
+def fit(model, epochs=3):
+    x, y = images_and_labels()
+    return model.fit(
+        x,
+        y,
+        8,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x, y),
+    ).history
+
+
+def per_replica(variable):
+    return [v.numpy() for v in STRATEGY.experimental_local_results(variable.value)]
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "average": lambda: keras.optimizers.Adam(0.01, use_ema=True),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_two_replicas_train_as_one(name):
+    single = make(OPTIMIZERS[name])
+    expected = fit(single)
+    with STRATEGY.scope():
+        model = make(OPTIMIZERS[name])
+    history = fit(model)
+    assert_pruned(model)
+    for group, mask in single.masks().items():
+        np.testing.assert_array_equal(model.masks()[group], mask)
+    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+    np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-4)
+    for variable in [*model.variables, *model.pruning_state.variables]:
+        first, second = per_replica(variable)
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+
+
+def test_the_wrapped_model_takes_the_strategy_of_its_model():
+    with STRATEGY.scope():
+        plain = convnet()
+    model = wrap(plain, 0.5)
+    assert model.distribute_strategy is STRATEGY
+    assert len(per_replica(model.pruning_state.mask)) == 2
+
+
+def test_loss_scaling_and_momenta():
+    def optimizer():
+        return keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.05, momentum=0.9)
+        )
+
+    with STRATEGY.scope():
+        model = make(optimizer, method="asrfp")
+    fit(model, 2)
+    assert_pruned(model)
+    fit(model, 1)
+    assert_pruned(model)
+
+
+def test_the_draw_is_the_same_on_both_replicas():
+    """The one-replica run has the same draws; here they do drop something."""
+    with STRATEGY.scope():
+        model = make(lambda: keras.optimizers.SGD(0.05), epochs=100)
+        model.update_masks(60)
+    start = pruned_slices(model)["second"]
+    x, y = images_and_labels(8)
+    model.fit(x, y, 8, epochs=1, verbose=0)
+    moved = (pruned_slices(model)["second"] != start).any((0, 1, 2))
+    assert 0 <= moved.sum() < len(moved)
+
+
+def test_a_wrap_in_the_scope_of_another_strategy_is_refused():
+    plain = convnet()
+    with (
+        STRATEGY.scope(),
+        pytest.raises(ValueError, match=r"MirroredStrategy.*made under no strategy"),
+    ):
+        wrap(plain, 0.5)
+
+
+def test_an_optimizer_of_another_strategy_is_refused():
+    with STRATEGY.scope():
+        model = wrap(convnet(), 0.5)
+    model.compile(keras.optimizers.SGD(0.1), cross_entropy())
+    with pytest.raises(ValueError, match="optimizer was made under no strategy"):
+        fit(model)

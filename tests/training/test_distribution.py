@@ -1,0 +1,82 @@
+"""Training on several replicas and by several workers equals training on one."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+
+
+def test_mirrored_strategy():
+    cases = pathlib.Path(__file__).with_name("mirrored_cases.py")
+    finish(start("-m", "pytest", "-q", "-p", "no:cacheprovider", cases))
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_two_workers_train_as_one_process(tmp_path, optimizer):
+    program = ("-m", "tests.training.worker_program")
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    workers = [
+        start(
+            *program,
+            tmp_path / f"{index}.npz",
+            optimizer,
+            TF_CONFIG=json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": index},
+                }
+            ),
+        )
+        for index in (0, 1)
+    ]
+    finish(*workers)
+    finish(start(*program, tmp_path / "single.npz", optimizer))
+    single, first, second = (
+        dict(np.load(tmp_path / f"{name}.npz")) for name in ("single", 0, 1)
+    )
+    assert set(single) == set(first) == set(second)
+    for name, value in single.items():
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+        if name.startswith("mask"):
+            np.testing.assert_array_equal(first[name], value, err_msg=name)
+            assert (value == 0).any()
+        else:
+            np.testing.assert_allclose(first[name], value, atol=2e-4, err_msg=name)

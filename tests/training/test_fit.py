@@ -1,0 +1,461 @@
+"""`fit` of a wrapped model: every way to run it, to feed it and to watch it."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pgmpf_tf.callbacks import PruningLog
+from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.training import wrap
+from tests.training.networks import (
+    assert_pruned,
+    convnet,
+    cross_entropy,
+    images_and_labels,
+)
+
+
+def compiled(model=None, optimizer=None, wrap_options=None, **options):
+    model = wrap(model or convnet(), 0.5, seed=5, **(wrap_options or {}))
+    optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
+    model.compile(optimizer, cross_entropy(), metrics=["accuracy"], **options)
+    return model
+
+
+WAYS = {
+    "graph": {},
+    "eager": {"run_eagerly": True},
+    "several steps at once": {"steps_per_execution": 3},
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_all_ways_to_run_a_step_agree(optimizer):
+    x, y = images_and_labels()
+    results = {}
+    for name, options in WAYS.items():
+        model = compiled(optimizer=optimizer, **options)
+        model.fit(x, y, 8, epochs=3, shuffle=False, verbose=0)
+        assert_pruned(model)
+        results[name] = (model.get_weights(), model.masks())
+    weights, masks = results["graph"]
+    for name, (others, other_masks) in results.items():
+        for group, mask in masks.items():
+            np.testing.assert_array_equal(mask, other_masks[group], err_msg=name)
+        for value, other in zip(weights, others, strict=True):
+            np.testing.assert_allclose(value, other, atol=2e-3, err_msg=name)
+
+
+def dense():
+    """Two layers to prune, through which pruned filters still get gradients."""
+    keras.utils.set_random_seed(4)
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, "tanh", name="first"),
+            keras.layers.Dense(6, "tanh", name="second"),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_xla_agrees(optimizer):
+    x, y = images_and_labels()
+    weights = []
+    for jit_compile in (False, True):
+        model = compiled(dense(), optimizer, jit_compile=jit_compile)
+        model.fit(x, y, 8, epochs=3, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+    for value, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-4)
+        np.testing.assert_array_equal(value == 0, other == 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "optimizer"),
+    [
+        ("mixed_float16", "sgd"),
+        ("mixed_float16", "adam"),
+        ("mixed_bfloat16", "sgd"),
+        ("float16", "adam"),
+    ],
+)
+def test_reduced_precision(policy, optimizer):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = compiled(convnet(), optimizer)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    assert_pruned(model)
+    model.fit(x, y, 8, epochs=1, verbose=0)
+    assert_pruned(model)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_step_that_the_loss_scale_skips_changes_nothing():
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=1e38
+    )
+    model = compiled(optimizer=optimizer, wrap_options={"method": "hard"})
+    model.apply_masks()
+    x, y = images_and_labels(8)
+    before = model.get_layer("second").kernel.numpy()
+    model.train_on_batch(x * 1e6, y)
+    np.testing.assert_array_equal(before, model.get_layer("second").kernel.numpy())
+    assert float(optimizer.dynamic_scale) < 1e38
+
+
+class Sequence(keras.utils.PyDataset):
+    """Four batches of the test images."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        x, y = images_and_labels()
+        return x[8 * index : 8 * index + 8], y[8 * index : 8 * index + 8]
+
+
+def generator():
+    while True:
+        sequence = Sequence()
+        for index in range(len(sequence)):
+            yield sequence[index]
+
+
+DATA = {
+    "dataset": lambda: {
+        "x": tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8)
+    },
+    "repeated dataset": lambda: {
+        "x": tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8).repeat(),
+        "steps_per_epoch": 4,
+    },
+    "PyDataset": lambda: {"x": Sequence()},
+    "generator": lambda: {"x": generator(), "steps_per_epoch": 4},
+    "tensors": lambda: dict(
+        zip("xy", map(tf.constant, images_and_labels()), strict=True), batch_size=8
+    ),
+}
+
+
+def test_all_kinds_of_data_train_alike():
+    x, y = images_and_labels()
+    model = compiled()
+    model.fit(x, y, 8, epochs=2, shuffle=False, verbose=0)
+    for name, make in DATA.items():
+        other = compiled()
+        other.fit(**make(), epochs=2, shuffle=False, verbose=0)
+        for value, expected in zip(
+            other.get_weights(), model.get_weights(), strict=True
+        ):
+            np.testing.assert_allclose(value, expected, atol=1e-6, err_msg=name)
+
+
+def test_weighted_samples_and_classes():
+    x, y = images_and_labels()
+    plain, by_class, by_sample = compiled(), compiled(), compiled()
+    fit = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    plain.fit(x, y, **fit)
+    weights = {0: 0.0, 1: 1.0, 2: 3.0}
+    by_class.fit(x, y, class_weight=weights, **fit)
+    by_sample.fit(x, y, sample_weight=np.vectorize(weights.get)(y), **fit)
+    assert_pruned(by_class)
+    for a, b in zip(by_class.get_weights(), by_sample.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    difference = [
+        np.abs(a - b).max()
+        for a, b in zip(plain.get_weights(), by_class.get_weights(), strict=True)
+    ]
+    assert max(difference) > 1e-3
+
+
+def test_several_inputs_outputs_and_losses():
+    keras.utils.set_random_seed(2)
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    hidden = keras.layers.Dense(8, "relu", name="hidden")(left)
+    other = keras.layers.Dense(6, "relu", name="other")(right)
+    joined = keras.layers.Concatenate()([hidden, other])
+    outputs = {
+        "number": keras.layers.Dense(1, name="number")(joined),
+        "kind": keras.layers.Dense(2, name="kind")(joined),
+    }
+    plain = keras.Model({"left": left, "right": right}, outputs)
+    model = wrap(plain, 0.5)
+    model.compile(
+        "adam",
+        {"number": "mse", "kind": cross_entropy()},
+        loss_weights={"number": 0.3, "kind": 1.0},
+    )
+    rng = np.random.default_rng(0)
+    x = {"left": rng.normal(size=(16, 4)), "right": rng.normal(size=(16, 3))}
+    y = {"number": rng.normal(size=(16, 1)), "kind": rng.integers(0, 2, 16)}
+    history = model.fit(x, y, epochs=2, verbose=0).history
+    assert {"number_loss", "kind_loss", "pruning_rate"} <= set(history)
+    for name, mask in model.masks().items():
+        kernel, bias = model.get_layer(name).get_weights()
+        assert not kernel[:, mask == 0].any()
+        assert not bias[mask == 0].any()
+        assert kernel[:, mask == 1].any()
+    assert set(model.predict(x, verbose=0)) == {"number", "kind"}
+
+
+class AtValidation(keras.callbacks.Callback):
+    """Looks at the network when an epoch is validated and when it ends."""
+
+    def on_train_begin(self, logs=None):
+        self.seen = {"validation": [], "end": []}
+
+    def on_test_begin(self, logs=None):
+        self.seen["validation"].append(self.model.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        assert {"pruning_rate", "suppression", "weight_mask"} <= set(logs)
+        self.seen["end"].append(self.model.get_weights())
+
+
+def test_validation_sees_the_masked_network():
+    x, y = images_and_labels()
+    model = compiled(wrap_options={"method": "sfp"})
+    watch = AtValidation()
+    history = model.fit(
+        x, y, 8, epochs=2, validation_data=(x, y), verbose=0, callbacks=[watch]
+    ).history
+    for weights in watch.seen["validation"]:
+        kernel = weights[0]
+        assert (np.abs(kernel).sum((0, 1, 2)) == 0).sum() == 4
+    for a, b in zip(watch.seen["validation"], watch.seen["end"], strict=True):
+        for before, after in zip(a, b, strict=True):
+            np.testing.assert_array_equal(before, after)
+    loss, accuracy = model.evaluate(x, y, verbose=0)
+    assert loss == pytest.approx(history["val_loss"][-1], rel=1e-5)
+    assert accuracy == pytest.approx(history["val_accuracy"][-1])
+
+
+def test_the_callbacks_of_keras(tmp_path):
+    x, y = images_and_labels()
+    model = compiled()
+    model.fit(
+        x,
+        y,
+        8,
+        epochs=3,
+        validation_data=(x, y),
+        verbose=0,
+        callbacks=[
+            keras.callbacks.ModelCheckpoint(
+                tmp_path / "best.keras", monitor="suppression", mode="max"
+            ),
+            keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+            keras.callbacks.ReduceLROnPlateau(
+                monitor="pruning_rate", factor=0.1, patience=1, mode="min"
+            ),
+            keras.callbacks.TensorBoard(tmp_path / "board"),
+            PruningLog(tmp_path / "board"),
+        ],
+    )
+    header = (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    assert {"pruning_rate", "suppression", "weight_mask"} <= set(header)
+    assert float(model.optimizer.learning_rate) < 0.05
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    assert_pruned(best)
+    scalars = read_scalars(tmp_path / "board")
+    assert scalars["filters_alive/first"][2] == 4
+    assert scalars["filters_alive/second"][2] == 3
+    assert scalars["pruning/pruning_rate"][2] == 0.5
+    assert scalars["epoch_suppression"][2] == 1.0
+
+
+def read_scalars(directory):
+    """All scalars of the TensorBoard files below a directory, by tag and step."""
+    scalars = {}
+    for path in pathlib.Path(directory).rglob("*tfevents*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                number = tf.make_ndarray(value.tensor)
+                if number.dtype == np.float32:
+                    scalars.setdefault(value.tag, {})[event.step] = number.item()
+    return scalars
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_run_that_stops_early_ends_pruned(restore):
+    x, y = images_and_labels()
+    model = compiled()
+    stop = keras.callbacks.EarlyStopping(
+        monitor="suppression", mode="min", patience=1, restore_best_weights=restore
+    )
+    history = model.fit(x, y, 8, epochs=20, verbose=0, callbacks=[stop]).history
+    assert len(history["loss"]) == 2
+    assert_pruned(model)
+    assert model.masks()["first"].sum() == 4
+
+
+def test_best_weights_restored_from_a_soft_epoch_are_pruned():
+    x, y = images_and_labels()
+    model = compiled()
+    # The best epoch is the first, of which nothing is pruned; the run goes to its end.
+    stop = keras.callbacks.EarlyStopping(
+        monitor="suppression", mode="min", patience=99, restore_best_weights=True
+    )
+    model.fit(x, y, 8, epochs=3, verbose=0, callbacks=[stop])
+    assert_pruned(model)
+
+
+def test_a_run_in_parts_follows_the_schedules_of_the_whole():
+    x, y = images_and_labels()
+    whole, parts = compiled(), compiled(wrap_options={"epochs": 4})
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    expected = whole.fit(x, y, epochs=4, **fit).history
+    first = parts.fit(x, y, epochs=1, **fit).history
+    assert not any((mask == 0).any() for mask in parts.masks().values())
+    second = parts.fit(x, y, epochs=3, **fit).history
+    for name in ("pruning_rate", "suppression", "weight_mask", "loss"):
+        np.testing.assert_allclose(first[name] + second[name], expected[name], 1e-5)
+    assert_pruned(parts)
+
+
+def test_after_its_end_a_run_holds_its_masks():
+    x, y = images_and_labels()
+    model = compiled()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    masks = model.masks()
+    history = model.fit(x, y, 8, epochs=3, verbose=0).history
+    assert history["pruning_rate"] == [0.5] * 3
+    assert history["suppression"] == [1.0] * 3
+    for name, mask in model.masks().items():
+        np.testing.assert_array_equal(mask, masks[name])
+    assert_pruned(model)
+
+
+class Updates(keras.callbacks.Callback):
+    """Notes after which batches and epochs weights of pruned filters are all zero."""
+
+    def on_train_begin(self, logs=None):
+        self.zero = []
+
+    def note(self):
+        kernel = self.model.get_layer("first").kernel.numpy()
+        self.zero.append(bool((np.abs(kernel).sum(0) == 0).sum() == 4))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.note()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.note()
+
+
+@pytest.mark.parametrize(
+    ("unit", "frequency", "expected"),
+    [
+        # Four batches and the end of an epoch, three times. sfp: what an update sets
+        # to zero, the next step moves again; the last update is always done.
+        ("epoch", 1, "0000 1 0000 1 0000 1"),
+        ("epoch", 2, "0000 0 0000 1 0000 1"),
+        ("step", 2, "0101 1 0101 1 0101 1"),
+        ("step", 3, "0010 0 0100 0 1001 1"),
+    ],
+)
+def test_frequency_of_updates(unit, frequency, expected):
+    config = PruningConfig.preset("sfp", frequency=frequency, frequency_unit=unit)
+    model = compiled(dense(), wrap_options={"method": config})
+    watch = Updates()
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=3, verbose=0, callbacks=[watch])
+    assert watch.zero == [c == "1" for c in expected.replace(" ", "")]
+
+
+def test_updates_within_an_epoch_follow_the_schedule():
+    config = PruningConfig(
+        rate_schedule="polynomial", rate_end=1.0, frequency=2, frequency_unit="step"
+    )
+    model = compiled(wrap_options={"method": config})
+    seen = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(
+            model.pruning_values()["pruning_rate"]
+        )
+    )
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=2, verbose=0, callbacks=[watch])
+    # Two updates per epoch: after 1/2, 1, 1 1/2 and 2 of the 2 epochs; before that,
+    # and up to the end of the first epoch, the values are those of t = 0.
+    start = 0.5 * (1 - 0.5**3)
+    later = 0.5 * (1 - (1 - 1.5 / 2) ** 3)
+    expected = [start] * 5 + [later] * 2 + [0.5]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_a_schedule_of_tfmot_is_a_rate():
+    sparsity = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
+    schedule = sparsity.PolynomialDecay(0.1, 0.5, begin_step=4, end_step=12)
+    model = wrap(convnet(), schedule)
+    model.compile("sgd", cross_entropy())
+    x, y = images_and_labels()
+    history = model.fit(x, y, 8, epochs=4, verbose=0).history
+    expected = [float(schedule(step)[1]) for step in (4, 8, 12, 16)]
+    np.testing.assert_allclose(history["pruning_rate"], expected, rtol=1e-6)
+    assert expected[0] == pytest.approx(0.1)
+    assert expected[-1] == 0.5
+    assert_pruned(model)
+    copy = type(model).from_config(json.loads(json.dumps(model.get_config())))
+    assert copy.get_config()["pruning"] == model.get_config()["pruning"]
+
+
+def test_weights_that_become_nan_stop_the_run_and_spare_the_checkpoint(tmp_path):
+    x, y = images_and_labels()
+    model = compiled()
+    path = tmp_path / "last.weights.h5"
+    saved = []
+
+    def poison(epoch, logs):
+        if epoch == 1:
+            saved.append((path.stat().st_mtime_ns, model.masks()))
+            kernel = model.get_layer("second").kernel
+            kernel.assign(kernel * np.nan)
+
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_begin=poison),
+        keras.callbacks.ModelCheckpoint(path, save_weights_only=True),
+    ]
+    for validation in (None, (x, y)):
+        with pytest.raises(ValueError, match="score NaN or infinity"):
+            model.fit(
+                x,
+                y,
+                8,
+                epochs=3,
+                verbose=0,
+                callbacks=callbacks,
+                validation_data=validation,
+            )
+        written, masks = saved[-1]
+        assert path.stat().st_mtime_ns == written
+        for name, mask in model.masks().items():
+            np.testing.assert_array_equal(mask, masks[name])
+        model.load_weights(path)
+        assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_epochs_below_one_are_refused(epochs):
+    x, y = images_and_labels(8)
+    with pytest.raises(ValueError, match=f"`epochs` must be at least 1.*{epochs}"):
+        compiled().fit(x, y, epochs=epochs, verbose=0)
+
+
+def test_fewer_epochs_than_one_update_takes_are_refused():
+    x, y = images_and_labels(8)
+    model = compiled(wrap_options={"method": PruningConfig(frequency=5)})
+    with pytest.raises(ValueError, match=r"every 5 epochs.*epochs=3"):
+        model.fit(x, y, epochs=3, verbose=0)

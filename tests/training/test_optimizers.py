@@ -1,0 +1,227 @@
+"""A masked filter behaves under every Keras optimizer and every option of theirs."""
+
+import keras
+import numpy as np
+import pytest
+
+from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.training import wrap
+from tests.training.networks import (
+    assert_pruned,
+    convnet,
+    cross_entropy,
+    images_and_labels,
+    pruned_slices,
+)
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True),
+    "adam": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    "adadelta": lambda: keras.optimizers.Adadelta(1.0),
+    "adagrad": lambda: keras.optimizers.Adagrad(0.05),
+    "adamax": lambda: keras.optimizers.Adamax(0.01),
+    "adafactor": lambda: keras.optimizers.Adafactor(0.05),
+    "nadam": lambda: keras.optimizers.Nadam(0.01),
+    "ftrl": lambda: keras.optimizers.Ftrl(
+        0.05,
+        initial_accumulator_value=0.0,
+        l1_regularization_strength=0.01,
+        l2_shrinkage_regularization_strength=0.01,
+        beta=1.0,
+    ),
+    "lion": lambda: keras.optimizers.Lion(0.003, weight_decay=0.1),
+    "lamb": lambda: keras.optimizers.Lamb(0.01, weight_decay=0.1),
+    "muon": lambda: keras.optimizers.Muon(0.01, weight_decay=0.1),
+    "schedule free": lambda: keras.optimizers.ScheduleFreeAdamW(0.01),
+    "clipnorm": lambda: keras.optimizers.Adam(0.01, clipnorm=0.01),
+    "clipvalue": lambda: keras.optimizers.SGD(0.05, momentum=0.9, clipvalue=0.01),
+    "global clipnorm": lambda: keras.optimizers.SGD(
+        0.05, momentum=0.9, global_clipnorm=0.01
+    ),
+    "average": lambda: keras.optimizers.SGD(0.05, momentum=0.9, use_ema=True),
+    "average that overwrites": lambda: keras.optimizers.Adam(
+        0.01, use_ema=True, ema_overwrite_frequency=3
+    ),
+    "accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=3),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.05, momentum=0.9)
+    ),
+    "learning rate schedule": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.CosineDecay(0.05, 20), momentum=0.9
+    ),
+}
+
+
+def compiled(optimizer, model=None, **options):
+    model = wrap(model or convnet(), 0.5, seed=5, **options)
+    model.compile(optimizer, cross_entropy())
+    return model
+
+
+# Scaling the update leaves what the optimizer does inside alone; these are odd inside.
+UPDATES = (
+    "sgd",
+    "adamw",
+    "ftrl",
+    "schedule free",
+    "average",
+    "average that overwrites",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "suppress"),
+    [(name, "gradient") for name in OPTIMIZERS]
+    + [(name, "update") for name in UPDATES],
+)
+def test_a_hard_masked_filter_stays_exactly_zero(name, suppress):
+    # With asrfp nothing is suppressed before the end: momenta of the filters that
+    # go are as large as all others when the last update comes.
+    model = compiled(OPTIMIZERS[name](), method="asrfp", suppress=suppress)
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    assert_pruned(model)
+    before = model.get_layer("first").kernel.numpy()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    assert_pruned(model)
+    after = model.get_layer("first").kernel.numpy()
+    kept = model.masks()["first"] == 1
+    assert (after != before)[..., kept].any((0, 1, 2)).all()
+    assert np.isfinite(after).all()
+
+
+def test_every_optimizer_of_keras_is_tested():
+    classes = {type(make()) for make in OPTIMIZERS.values()}
+    public = {
+        value
+        for value in vars(keras.optimizers).values()
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+    }
+    left = public - classes - {keras.optimizers.Optimizer}
+    assert {cls.__name__ for cls in left} <= {"MultiOptimizer"}
+
+
+def test_several_optimizers_in_one():
+    if not hasattr(keras.optimizers, "MultiOptimizer"):
+        pytest.skip("this Keras has no MultiOptimizer")
+    sgd, adam = keras.optimizers.SGD(0.05, momentum=0.9), keras.optimizers.Adam(0.01)
+    both = keras.optimizers.MultiOptimizer(
+        lambda variable: sgd if "kernel" in variable.path else adam
+    )
+    model = compiled(both, method="asrfp")
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    assert_pruned(model)
+
+
+def moved(suppression, optimizer, suppress, steps=50):
+    """How far the pruned slices go in `steps` steps under a constant suppression."""
+    config = PruningConfig(
+        rate_schedule="constant",
+        suppression_schedule="constant",
+        suppression_level=suppression,
+        dropout=0.0,
+    )
+    model = compiled(optimizer, method=config, epochs=1000, suppress=suppress)
+    model.update_masks(-1)
+    start = pruned_slices(model)
+    x, y = images_and_labels(8)
+    for _ in range(steps):
+        model.train_on_batch(x, y)
+    end = pruned_slices(model)
+    return {name: np.abs(end[name] - start[name]).mean() for name in start}
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize("suppress", ["auto", "update"])
+def test_a_suppressed_filter_moves_a_tenth_as_far_under_adam(suppress, weight_decay):
+    # A step small enough for the gradient to stay as it is for 50 steps.
+    def optimizer():
+        return keras.optimizers.AdamW(1e-5, weight_decay=weight_decay)
+
+    free = moved(0.0, optimizer(), suppress)
+    slow = moved(0.9, optimizer(), suppress)
+    for name in ("first", "second", "depthwise", "slope"):
+        assert slow[name] == pytest.approx(0.1 * free[name], rel=0.03), name
+
+
+def test_a_suppressed_gradient_hardly_slows_adam():
+    free = moved(0.0, keras.optimizers.Adam(1e-5), "gradient")
+    slow = moved(0.9, keras.optimizers.Adam(1e-5), "gradient")
+    assert slow["second"] > 0.9 * free["second"]
+
+
+@pytest.mark.parametrize("suppress", ["auto", "gradient", "update"])
+def test_a_suppressed_filter_moves_a_tenth_as_far_under_sgd(suppress):
+    def optimizer():
+        return keras.optimizers.SGD(1e-5, momentum=0.9)
+
+    free = moved(0.0, optimizer(), suppress)
+    slow = moved(0.9, optimizer(), suppress)
+    for name in ("first", "second", "depthwise", "slope"):
+        assert slow[name] == pytest.approx(0.1 * free[name], rel=0.03), name
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+        keras.optimizers.AdamW(0.01),
+        keras.optimizers.ScheduleFreeAdamW(0.01),
+    ],
+)
+@pytest.mark.parametrize("suppress", ["gradient", "update"])
+@pytest.mark.parametrize(
+    "options", [{"rate": 0.0}, {"rate": 0.5, "method": "asrfp", "epochs": 9}]
+)
+def test_without_pruning_training_is_plain_bit_for_bit(optimizer, suppress, options):
+    # The second case keeps a = 1, lambda = 0, rate = 0 in its first epoch.
+    x, y = images_and_labels()
+    results = []
+    for prepare in (lambda m: m, lambda m: wrap(m, suppress=suppress, **options)):
+        model = prepare(convnet())
+        copy = type(optimizer).from_config(optimizer.get_config())
+        model.compile(copy, cross_entropy())
+        model.fit(x, y, 8, epochs=1, shuffle=False, verbose=0)
+        results.append(model.get_weights())
+    for plain, wrapped in zip(*results, strict=True):
+        np.testing.assert_array_equal(plain, wrapped)
+
+
+def test_dropout_of_the_prior_mask_is_per_layer_channel_and_step():
+    """Filters with lambda 0: dropped filters stand still, all others learn as usual."""
+    config = PruningConfig(
+        rate_schedule="constant",
+        suppression_schedule="constant",
+        suppression_level=0.0,
+        dropout=0.5,
+    )
+    model = compiled(keras.optimizers.SGD(0.1), method=config, epochs=100)
+    model.update_masks(-1)
+    x, y = images_and_labels(8)
+    stood = []
+    for _ in range(40):
+        start = pruned_slices(model)
+        model.train_on_batch(x, y)
+        end = pruned_slices(model)
+        still = {name: end[name] == start[name] for name in start}
+        # Kernel and bias of one layer share the draw, and so does a whole slice.
+        kernel = still["second"].all((0, 1, 2))
+        np.testing.assert_array_equal(kernel, still["second bias"])
+        stood.append(
+            np.concatenate(
+                [
+                    still["first"].all((0, 1, 2)),
+                    kernel,
+                    still["depthwise"][..., 0].all((0, 1)),
+                ]
+            )
+        )
+    stood = np.array(stood)
+    assert 0.35 < stood.mean() < 0.65
+    assert len({tuple(row) for row in stood}) > 30  # new draws in each step
+    columns = np.corrcoef(stood.T) - np.eye(stood.shape[1])
+    assert np.abs(columns).max() < 0.8  # and in each layer and channel
