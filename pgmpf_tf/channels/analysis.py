@@ -134,23 +134,34 @@ def _collect(flow: Flow) -> Analysis:
 
 def _groups(members: list[Member], count: int) -> tuple[Group, ...]:
     """Units that occur in the same variables form a group."""
-    places = np.zeros((count, len(members)), bool)
-    for number, member in enumerate(members):
-        places[member.units[member.units != NO_UNIT], number] = True
-    if not count:
-        return ()
-    patterns, which = np.unique(places, axis=0, return_inverse=True)
-    which = which.ravel()
-    firsts = np.argsort([np.flatnonzero(which == g)[0] for g in range(len(patterns))])
-    groups, names = [], {}
-    for g in firsts:
-        inside = tuple(members[i] for i in np.flatnonzero(patterns[g]))
-        name = next((m.layer.name for m in inside if m.role == "kernel"), "")
-        names[name] = names.get(name, 0) + 1
-        if names[name] > 1:
-            name = f"{name}#{names[name]}"
-        groups.append(Group(name, np.flatnonzero(which == g), inside))
-    return tuple(groups)
+    inside = [member.units[member.units != NO_UNIT] for member in members]
+    # Every member parts what lies in it from what does not, in time linear in its size.
+    which, total = np.zeros(count, np.int64), 1
+    for units in inside:
+        before, after = np.unique(which[units], return_inverse=True)
+        which[units] = total + after
+        total += len(before)
+    _, firsts, which = np.unique(which, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(firsts))  # groups in the order of their first units
+    which = rank[which]
+    contents = [[] for _ in firsts]
+    for member, units in zip(members, inside, strict=True):
+        for group in np.unique(which[units]):
+            contents[group].append(member)
+    order = np.argsort(which, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(which))[:-1]) if count else []
+    names: dict[str, int] = {}
+    return tuple(
+        Group(_group_name(members, names), units, tuple(members))
+        for units, members in zip(parts, contents, strict=True)
+    )
+
+
+def _group_name(members: list[Member], used: dict[str, int]) -> str:
+    """The first layer with filters; with a number if that name is `used`."""
+    name = next((m.layer.name for m in members if m.role == "kernel"), "")
+    used[name] = used.get(name, 0) + 1
+    return name if used[name] == 1 else f"{name}#{used[name]}"
 
 
 def _pins(flow: Flow, components, pinned: dict[int, str]) -> tuple[Pin, ...]:
