@@ -166,8 +166,6 @@ class _Rewriter:
         """
         numbers = np.where(have, np.cumsum(have) - 1, -1)[want]
         width = int(have.sum())
-        inside = np.flatnonzero(numbers >= 0)
-        before, after = int(inside[0]), len(numbers) - 1 - int(inside[-1])
         rank = len(value.shape)
         name = tensor.name.split("/")[0]
 
@@ -176,9 +174,10 @@ class _Rewriter:
             widths[at] = pair
             return self._named(keras.ops.pad(x, widths), f"{name}_pad")
 
-        if (
-            np.array_equal(numbers[inside], np.arange(width))
-            and len(numbers) == width + before + after
+        before = int(np.argmax(numbers == 0))
+        after = len(numbers) - before - width
+        if np.array_equal(numbers[before : before + width], np.arange(width)) and (
+            (numbers >= 0).sum() == width
         ):
             return pad(value, axis, (before, after))
         order = [axis, *(a for a in range(rank) if a != axis)]

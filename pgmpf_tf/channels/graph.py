@@ -139,7 +139,7 @@ def _trace_subclassed(model: keras.Model) -> keras.Model:
         raise ValueError(
             f"model={model.name!r} ({type(model).__name__}) is subclassed and its "
             "call() cannot be traced on symbolic inputs, so that its channels cannot "
-            "be followed. Use keras layers and keras.ops in call(), or build a Functional "
+            "be followed. Use keras layers and keras.ops in it, or build a Functional "
             f"model. The trace failed with: {error}"
         ) from error
     known = {id(variable) for variable in traced.variables}

@@ -112,15 +112,15 @@ class Join(Wired):
             hull(need & ~(v == 0)) for need, v in zip(pulled, values, strict=True)
         ]
         if self.additive and len(pulled) == len(self.operands(node)) > 1:
-            return self._without_zeros(node, pulled, values)
+            return self._without_zeros(node, pulled)
         return pulled
 
     @staticmethod
-    def _without_zeros(node, pulled, values):
-        """Leave out terms that are zero everywhere, but never the last one."""
+    def _without_zeros(node, pulled):
+        """Leave out terms that are zero where it matters, but never the last one."""
         out = node.outputs[0]
         alike = [t.shape == out.shape and t.dtype == out.dtype for t in node.inputs]
-        zero = [same and (v == 0).all() for same, v in zip(alike, values, strict=True)]
+        zero = [same and not p.any() for same, p in zip(alike, pulled, strict=True)]
         if all(zero):
             zero[0] = False
         if not any(same and not gone for same, gone in zip(alike, zero, strict=True)):
@@ -130,8 +130,8 @@ class Join(Wired):
     def layout(self, node, kept, needed, read):
         """Pass through where all inputs agree; else bring all to what is needed."""
         present = [
-            np.ones((1,) * len(tensor.shape), bool) if r is None else k
-            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
+            np.ones(needed[0].shape, bool) if r is None else k
+            for k, r in zip(kept, read, strict=True)
         ]
         met = self.sources(node, present, True)[0]
         joint = functools.reduce(np.logical_and, met)
@@ -217,8 +217,11 @@ class Concatenate(Join):
         axis = node.operation.axis % arrays[0].ndim
         if axis == 0:
             raise NoRule("it works along the batch axis")
-        apart = any(array.shape[axis] > 1 for array in arrays) or all(
-            tensor.shape[axis] == 1 for tensor in node.inputs
+        # The first arrays to come by tell; later ones may have lost an input.
+        apart = node.memo.setdefault(
+            "apart",
+            any(array.shape[axis] > 1 for array in arrays)
+            or all(tensor.shape[axis] == 1 for tensor in node.inputs),
         )
         if apart:
             arrays = [
@@ -231,17 +234,18 @@ class Concatenate(Join):
                 arrays = [expand(array, other, size) for array in arrays]
         return [[np.concatenate(arrays, axis=axis)] if apart else arrays]
 
-    def _apart(self, node, arrays):
-        return len(self.sources(node, arrays, True)[0]) == 1
-
     def needs(self, node, needed, values):
-        if not self._apart(node, values):
+        if not node.memo["apart"]:
             return super().needs(node, needed, values)
         pulled = self.pull(node, needed, [value.shape for value in values])
         return [need if need.any() else None for need in pulled]
 
     def layout(self, node, kept, needed, read):
-        if not self._apart(node, [np.ones_like(k) for k in kept]):
+        kept = [
+            np.ones((1,) * len(tensor.shape), bool) if r is None else k
+            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
+        ]
+        if not node.memo["apart"]:
             return super().layout(node, kept, needed, read)
         axis = node.operation.axis % kept[0].ndim
         present = [
