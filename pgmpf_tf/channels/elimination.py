@@ -38,11 +38,7 @@ class Step:
 
 
 class _Barred(Exception):
-    """A rule gave up on a node; the walks start again with a barrier in its place."""
-
-    def __init__(self, node, reason):
-        super().__init__(reason)
-        self.node, self.reason = node, reason
+    """Rules gave up on nodes; the walks start again with barriers in their place."""
 
 
 def eliminate(graph: Graph) -> list[Step]:
@@ -51,9 +47,8 @@ def eliminate(graph: Graph) -> list[Step]:
     while True:
         try:
             return _attempt(graph, barriers)
-        except _Barred as error:
-            # All calls of a shared layer, since its weights are cut only once.
-            barriers[id(error.node.operation)] = Barrier(error.reason)
+        except _Barred:
+            continue
 
 
 def _attempt(graph: Graph, barriers: dict[int, Barrier]) -> list[Step]:
@@ -61,35 +56,56 @@ def _attempt(graph: Graph, barriers: dict[int, Barrier]) -> list[Step]:
         Step(node, barriers.get(id(node.operation)) or rule_for(node.operation))
         for node in graph.nodes
     ]
-    values = _constants(graph, steps)
+    asking = _Asking(barriers)
+    values = _constants(graph, steps, asking)
+    asking.check()
     shared = _Shared(graph)
     while True:
-        _needs(graph, steps, values, shared)
+        _needs(graph, steps, values, shared, asking)
+        asking.check()
         if not shared.grown():
             break
     alive = [step for step in steps if step.read]
-    _layouts(graph, alive, shared)
+    _layouts(graph, alive, shared, asking)
+    asking.check()
     return alive
 
 
-def _ask(step: Step, question: str, *arguments):
-    try:
-        return getattr(step.rule, question)(step.node, *arguments)
-    except NoRule as error:
-        raise _Barred(step.node, str(error)) from error
+class _Asking:
+    """Asks rules; where one gives up in a walk, a barrier answers until its end.
+
+    So a walk finds all such nodes at once, instead of one per attempt.
+    """
+
+    def __init__(self, barriers: dict[int, Barrier]):
+        self.barriers = barriers
+        self._known = len(barriers)
+
+    def __call__(self, step: Step, question: str, *arguments):
+        try:
+            return getattr(step.rule, question)(step.node, *arguments)
+        except NoRule as error:
+            # For all calls of a shared layer, since its weights are cut only once.
+            barrier = Barrier(str(error))
+            self.barriers[id(step.node.operation)] = barrier
+            return getattr(barrier, question)(step.node, *arguments)
+
+    def check(self) -> None:
+        if len(self.barriers) > self._known:
+            raise _Barred
 
 
-def _constants(graph, steps) -> dict[int, np.ndarray]:
+def _constants(graph, steps, ask) -> dict[int, np.ndarray]:
     values = {id(t): np.full((1,) * len(t.shape), np.nan) for t in graph.inputs}
     for step in steps:
-        found = _ask(step, "constants", [values[id(t)] for t in step.node.inputs])
+        found = ask(step, "constants", [values[id(t)] for t in step.node.inputs])
         values |= {
             id(t): value for t, value in zip(step.node.outputs, found, strict=True)
         }
     return values
 
 
-def _needs(graph, steps, values, shared) -> None:
+def _needs(graph, steps, values, shared, ask) -> None:
     need: dict[int, np.ndarray] = {}
     for tensor in graph.outputs:
         need[id(tensor)] = np.ones(values[id(tensor)].shape, bool)
@@ -100,7 +116,7 @@ def _needs(graph, steps, values, shared) -> None:
         if all(needed is None for needed in step.needed):
             continue
         step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
-        read = _ask(step, "needs", step.needed, [values[id(t)] for t in node.inputs])
+        read = ask(step, "needs", step.needed, [values[id(t)] for t in node.inputs])
         step.read = shared.join(node, "in", [_some(r) for r in read])
         for tensor, part in zip(node.inputs, step.read, strict=True):
             if part is not None:
@@ -164,14 +180,14 @@ def _union(a, b):
     return large | small.any() if small.size == 1 else np.ones_like(large)
 
 
-def _layouts(graph, steps, shared) -> None:
+def _layouts(graph, steps, shared, ask) -> None:
     kept = {id(t): np.ones((1,) * len(t.shape), bool) for t in graph.inputs}
     for step in steps:
         node = step.node
         present = [kept.get(id(tensor)) for tensor in node.inputs]
         if id(node.operation) in shared.layers:
             present = step.read
-        step.required, step.produced = _ask(
+        step.required, step.produced = ask(
             step, "layout", present, step.needed, step.read
         )
         kept |= {id(t): out for t, out in zip(node.outputs, step.produced, strict=True)}

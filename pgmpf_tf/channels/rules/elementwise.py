@@ -92,7 +92,8 @@ class Identity(Wired):
     def value(self, node, sources):
         if node.kwargs.get("training"):
             raise NoRule("it is called with training=True, so that it is random")
-        if getattr(node.operation, "noise_shape", None) is not None:
+        noise_shape = getattr(node.operation, "noise_shape", None) or ()
+        if any(size not in (None, 1) for size in noise_shape):
             raise NoRule("its noise_shape is fixed")
         return sources[0]
 
