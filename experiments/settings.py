@@ -139,6 +139,8 @@ class Settings:
             self._refuse("dense_epochs", "at least 0, and 1 for the baseline")
         if self.epochs < 1:
             self._refuse("epochs", "at least 1")
+        if not {*self.formats} <= {"saved_model", "tflite", "keras"}:
+            self._refuse("formats", "any of saved_model, tflite, keras")
         if not all(0 < drop < 1 for drop in self.lr_drops):
             self._refuse("lr_drops", "fractions in (0, 1)")
         if self.method != "baseline":
