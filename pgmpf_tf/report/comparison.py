@@ -106,6 +106,6 @@ def _costs(before, after) -> tuple[str, ...]:
     cells = []
     for cost in ("macs", "params"):
         old, new = (getattr(row, cost) if row else 0 for row in (before, after))
-        change = f"{-100 * _removed(old, new):+.1f} %" if old else "new"
+        change = f"{100 * (new / old - 1):+.1f} %" if old else "new"
         cells += [f"{old:,}", f"{new:,}", change]
     return tuple(cells)
