@@ -27,12 +27,12 @@ class Progress:
     @property
     def epoch(self) -> int:
         """Epochs done so far, and so the number of the present one; -1 before start."""
-        return _integer(self._pruner.state.epoch)
+        return _number(self._pruner.state.epoch)
 
     @property
     def finished(self) -> bool:
         """Whether the last update is done: masks stay, and masked filters stay zero."""
-        return bool(_integer(self._pruner.state.finished))
+        return bool(_number(self._pruner.state.finished))
 
     def plan(self, epochs: int) -> bool:
         """Takes the number of epochs from `fit`, unless `wrap` was told.
@@ -64,7 +64,7 @@ class Progress:
             `suppression` of the steps before it.
         """
         total = self._needed_total()
-        suppression = float(self._pruner.state.suppression)
+        suppression = _number(self._pruner.state.suppression)
         if t < 0:
             self._update(0.0, 0, optimizer)
         elif t + 1 >= total:
@@ -94,9 +94,9 @@ class Progress:
         """The present values of the three schedules, for History."""
         state = self._pruner.state
         return {
-            "pruning_rate": float(state.rate),
-            "suppression": float(state.suppression),
-            "weight_mask": float(state.weight_mask),
+            "pruning_rate": _number(state.rate),
+            "suppression": _number(state.suppression),
+            "weight_mask": _number(state.weight_mask),
         }
 
     def _update(
@@ -105,7 +105,7 @@ class Progress:
         """An update with the values of `t`, followed by steps of epoch `epoch`."""
         config, total = self._settings.config, self._needed_total()
         if is_rate_schedule(self._settings.rate):
-            step = 0 if optimizer is None else _integer(optimizer.iterations)
+            step = 0 if optimizer is None else _number(optimizer.iterations)
             rates = (scheduled_rate(self._settings.rate, step),) * len(
                 self._pruner.rates
             )
@@ -143,5 +143,5 @@ class Progress:
         return self.total
 
 
-def _integer(variable: keras.Variable) -> int:
-    return int(keras.ops.convert_to_numpy(variable))
+def _number(variable: keras.Variable) -> float:
+    return keras.ops.convert_to_numpy(variable).item()

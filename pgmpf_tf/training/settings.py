@@ -18,7 +18,12 @@ _LAST_STEP = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The arguments of `wrap`, apart from the model. See there."""
+    """The arguments of `wrap`, apart from the model. See there.
+
+    Attributes:
+        frozen: names of the layers that were not trainable then. Their filters have no
+            masks, also if they are made trainable later.
+    """
 
     rate: Any
     config: PruningConfig
@@ -31,6 +36,7 @@ class Settings:
     seed: int
     combine: str
     normalize: bool
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.config, PruningConfig):
@@ -82,6 +88,7 @@ class Settings:
         }
         config["config"] = self.config.get_config()
         config["exclude"] = list(self.exclude)
+        config["frozen"] = list(self.frozen)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
         if callable(self.criterion):
@@ -94,6 +101,7 @@ class Settings:
         config = dict(config)
         config["config"] = PruningConfig.from_config(config["config"])
         config["exclude"] = tuple(config["exclude"])
+        config["frozen"] = tuple(config["frozen"])
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
             config["rate"] = _load_schedule(rate["tfmot_schedule"])

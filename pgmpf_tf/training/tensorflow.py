@@ -25,15 +25,15 @@ def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]
     Raises:
         ValueError: if the caller stands in the scope of another strategy.
     """
-    strategy = model.distribute_strategy
+    strategy = model._distribute_strategy
     if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
         raise ValueError(
             "`wrap` was called in the scope of a "
-            f"{type(tf.distribute.get_strategy()).__name__}, but the model was made "
-            f"under {_strategy_name(strategy)}. Make and wrap the model in the same "
+            f"{_name(tf.distribute.get_strategy())}, but the model was made under "
+            f"{_name(strategy)}. Make and wrap the model in the same "
             "`strategy.scope()`."
         )
-    return contextlib.nullcontext() if _is_default(strategy) else strategy.scope()
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def check_strategy(model: keras.Model) -> None:
@@ -41,21 +41,15 @@ def check_strategy(model: keras.Model) -> None:
     made = getattr(model.optimizer, "_distribution_strategy", None)
     if made is not None and made is not model.distribute_strategy:
         raise ValueError(
-            f"The optimizer was made under {_strategy_name(made)}, but the model "
-            f"was wrapped under {_strategy_name(model.distribute_strategy)}. Make the "
-            "model, wrap it, and compile it with an optimizer made in the same "
-            "`strategy.scope()`."
+            f"The optimizer was made under {_name(made)}, but the model was wrapped "
+            f"under {_name(model.distribute_strategy)}. Make the model, wrap it, and "
+            "compile it with an optimizer made in the same `strategy.scope()`."
         )
 
 
-def _is_default(strategy: tf.distribute.Strategy) -> bool:
-    return not hasattr(strategy, "cluster_resolver") and (
-        type(strategy).__name__ == "_DefaultDistributionStrategy"
-    )
-
-
-def _strategy_name(strategy: tf.distribute.Strategy) -> str:
-    return "no strategy" if _is_default(strategy) else type(strategy).__name__
+def _name(strategy: tf.distribute.Strategy | None) -> str:
+    name = type(strategy).__name__
+    return name if strategy and "Default" not in name else "no strategy"
 
 
 def factors(

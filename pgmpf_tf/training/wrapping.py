@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -90,6 +91,7 @@ def wrap(
             nothing to prune, or if it was made under another distribution strategy.
         TypeError: if an argument is of a wrong type.
     """
+    _check_model(model)
     config = PruningConfig.preset(method) if isinstance(method, str) else method
     if isinstance(config, PruningConfig):
         changes = {"dropout": dropout, "pretrained": pretrained}
@@ -106,17 +108,40 @@ def wrap(
         seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
         combine=combine,
         normalize=normalize,
+        frozen=tuple(layer.name for layer in _leaves(model) if not layer.trainable),
     )
     return wrap_with(model, settings)
 
 
 def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:
     """`wrap` with all arguments but the model in one object."""
-    _check_model(model)
-    with strategy_scope(model):
+    with strategy_scope(model), _frozen(model, settings.frozen):
         analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
         pruner = Pruner(analysis, settings)
         return _pruned_class(type(model))(model, pruner, settings)
+
+
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if not layer._layers]
+
+
+@contextlib.contextmanager
+def _frozen(model: keras.Model, names: Sequence[str]) -> Iterator[None]:
+    """Makes exactly the layers `names` not trainable, for a while.
+
+    A model loaded from a file must find the units that it had when it was wrapped.
+    """
+    changed = [
+        layer for layer in _leaves(model) if layer.trainable == (layer.name in names)
+    ]
+    for layer in changed:
+        layer.trainable = not layer.trainable
+    try:
+        yield
+    finally:
+        for layer in changed:
+            layer.trainable = not layer.trainable
 
 
 def _check_model(model: Any) -> None:
