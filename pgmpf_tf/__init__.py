@@ -5,7 +5,7 @@ from pgmpf_tf.channels import rules
 from pgmpf_tf.channels.rules import register_rule
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.export import export
+from pgmpf_tf.export import export, quantize_aware, to_tf_keras
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.report import compare
 from pgmpf_tf.training import PrunedModel, wrap
@@ -19,8 +19,10 @@ __all__ = [
     "criteria",
     "export",
     "profile",
+    "quantize_aware",
     "register_rule",
     "rules",
     "schedules",
+    "to_tf_keras",
     "wrap",
 ]
