@@ -79,5 +79,5 @@ def test_a_rate_that_is_no_number_is_refused(rate):
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
-    with pytest.raises(ValueError, match="'tail'.*block1_add.*head, stem"):
+    with pytest.raises(ValueError, match=r"'tail'.*block1_add.*head, stem"):
         selection.group_rates(GROUPS, {"head": 0.5, "tail": 0.5})

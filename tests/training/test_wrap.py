@@ -152,13 +152,13 @@ class Subclassed(keras.Model):
 
 
 def test_models_that_cannot_be_wrapped_are_refused():
-    with pytest.raises(TypeError, match="`model` must be a Keras model.*'tiny'"):
+    with pytest.raises(TypeError, match=r"`model` must be a Keras model.*'tiny'"):
         wrap("tiny")
     with pytest.raises(ValueError, match="wrapped already"):
         wrap(wrap(convnet()))
     with pytest.raises(ValueError, match="`model` must be built"):
         wrap(keras.Sequential([keras.layers.Dense(3)]))
-    with pytest.raises(ValueError, match="Functional or Sequential.*Subclassed"):
+    with pytest.raises(ValueError, match=r"Functional or Sequential.*Subclassed"):
         wrap(Subclassed())
 
 
@@ -170,7 +170,7 @@ def test_a_model_without_anything_to_prune_is_refused_with_reasons():
         wrap(plain)
     frozen = convnet()
     frozen.trainable = False
-    with pytest.raises(ValueError, match="no filters that can be pruned.*frozen"):
+    with pytest.raises(ValueError, match=r"no filters that can be pruned.*frozen"):
         wrap(frozen)
 
 
