@@ -95,9 +95,17 @@ def _train_dense(data, directory, strategy):
         dense = keras.saving.load_model(settings.baseline, compile=False)
         directory.save_model(dense, directory.model_path("dense"))
     elif settings.dense_epochs:
+
+        def make_model():
+            model = _build(data, settings)
+            if training.is_multi_worker(strategy):
+                # Plain training, but Keras' own `fit` fails on several workers.
+                model = pgmpf_tf.wrap(model, rate=0.0, method="sfp")
+            return model
+
         training.train(
             "dense",
-            lambda: _build(data, settings),
+            make_model,
             data,
             directory,
             epochs=settings.dense_epochs,

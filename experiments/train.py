@@ -14,6 +14,7 @@ Flags that are not given take the value of --recipe.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import typing
 from typing import Any
 
@@ -90,6 +91,14 @@ def main(argv: list[str]) -> None:
         result = runs.run(chosen, _OUTPUT_DIR.value, strategy)
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
+    except training.LOST_WORKER as error:
+        if not training.is_multi_worker(strategy):
+            raise
+        sys.exit(
+            "Another worker has died or cannot be reached. Start all workers again "
+            "with the same flags to go on after the last whole epoch. "
+            f"({error.message})"
+        )
     if result:
         rich.print(report.table(result))
         rich.print(f"The run in {_OUTPUT_DIR.value} is finished.")

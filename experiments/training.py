@@ -12,9 +12,13 @@ import rich
 import tensorflow as tf
 from absl import logging
 
+import pgmpf_tf
 from experiments.datasets import Data
 from experiments.run_directory import RunDirectory
 from experiments.settings import Settings
+
+LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
+"""What TensorFlow raises in a step when another worker is gone."""
 
 
 def strategy(name: str) -> tf.distribute.Strategy | None:
@@ -32,11 +36,14 @@ def strategy(name: str) -> tf.distribute.Strategy | None:
     return None
 
 
+def is_multi_worker(strategy: tf.distribute.Strategy | None) -> bool:
+    """Whether other processes train along."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     """Whether this process is the one that writes files."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return True
-    return strategy.cluster_resolver.task_id == 0
+    return not is_multi_worker(strategy) or strategy.cluster_resolver.task_id == 0
 
 
 def scope(
@@ -48,7 +55,7 @@ def scope(
 
 def wait_for_all(strategy: tf.distribute.Strategy | None) -> None:
     """Returns when every worker has come here."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if is_multi_worker(strategy):
         ones = strategy.run(lambda: tf.constant(1.0))
         strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
 
@@ -123,6 +130,8 @@ def train(
     if directory.writable:
         # Without the optimizer, whose state is as large as the weights.
         trained = keras.saving.load_model(checkpoint, compile=False)
+        if stage == "dense" and isinstance(trained, pgmpf_tf.PrunedModel):
+            trained = keras.Model(trained.input, trained.output, name=trained.name)
         directory.save_model(trained, directory.model_path(stage))
         checkpoint.unlink()
 

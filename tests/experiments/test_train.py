@@ -1,0 +1,197 @@
+"""The launcher as a process: its messages, kill -9, and several workers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import pgmpf_tf
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = (
+    "--train_examples=320",
+    "--batch_size=32",
+    "--dense_epochs=2",
+    "--epochs=4",
+    "--formats=",
+)
+
+
+def start(*flags, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.train", *flags],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process, timeout=300):
+    output, _ = process.communicate(timeout=timeout)
+    return process.returncode, output
+
+
+def weights(folder, stage="pruned"):
+    assert pgmpf_tf.PrunedModel  # registers what the file holds
+    return keras.saving.load_model(folder / f"{stage}.keras").get_weights()
+
+
+def test_help_names_every_setting():
+    code, output = finish(start("--help"))
+    assert code == 1  # what absl returns for help
+    for name in ("--dataset", "--rate", "--method", "--strategy", "--output_dir"):
+        assert name in output
+    assert "Traceback" not in output
+
+
+def test_a_bad_value_gives_a_message_and_no_folder(tmp_path):
+    code, output = finish(start("--rate=1.5", f"--output_dir={tmp_path / 'run'}"))
+    assert code == 1
+    assert "`rate` must be in [0, 1): the fraction of filters to remove" in output
+    assert "Received: rate=1.5" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "run").exists()
+
+
+def kill_in_epoch(folder, stage, epoch):
+    """Runs until some steps after the given epoch, then kill -9."""
+    process = start(f"--output_dir={folder}", *SMALL)
+    wanted = (stage, epoch)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        path = folder / "metrics.jsonl"
+        text = path.read_text() if path.is_file() else ""
+        records = [json.loads(line) for line in text.splitlines()]
+        if wanted in [(record["stage"], record["epoch"]) for record in records]:
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_run_that_was_killed_twice_ends_as_the_uninterrupted_one(tmp_path):
+    code, output = finish(start(f"--output_dir={tmp_path / 'whole'}", *SMALL))
+    assert code == 0, output
+    killed = tmp_path / "killed"
+    kill_in_epoch(killed, "dense", 0)
+    assert not (killed / "dense.keras").exists()
+    kill_in_epoch(killed, "pruned", 1)
+    assert not (killed / "result.json").exists()
+    code, output = finish(start(f"--output_dir={killed}", *SMALL))
+    assert code == 0, output
+    for stage in ("dense", "pruned", "compacted"):
+        for found, expected in zip(
+            weights(killed, stage), weights(tmp_path / "whole", stage), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    results = [
+        json.loads((tmp_path / name / "result.json").read_text())["small"]
+        for name in ("whole", "killed")
+    ]
+    assert results[0]["accuracy"] == results[1]["accuracy"]
+    epochs = [
+        (record["stage"], record["epoch"])
+        for record in map(json.loads, (killed / "metrics.jsonl").open())
+    ]
+    assert epochs == [("dense", e) for e in range(2)] + [
+        ("pruned", e) for e in range(4)
+    ]
+    code, output = finish(start(f"--output_dir={killed}", *SMALL))
+    assert code == 0
+    assert "is finished" in output
+    assert "Epoch" not in output
+
+
+MIRRORED = """
+import sys
+import tensorflow as tf
+from experiments import runs, settings, training
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+logical = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, logical)
+strategy = training.strategy("mirrored")
+assert strategy.num_replicas_in_sync == 2
+chosen = settings.resolve(
+    strategy="mirrored", train_examples=320, batch_size=32, dense_epochs=1, epochs=2,
+    formats=(),
+)
+runs.run(chosen, sys.argv[1], strategy)
+"""
+
+
+def test_two_replicas_train_prune_and_compact(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", MIRRORED, tmp_path / "run"],
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+    )
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
+    assert result["small"]["macs"] < 0.3 * result["dense"]["macs"]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def start_workers(folder, *flags):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [
+        start(
+            f"--output_dir={folder}",
+            "--strategy=multi_worker",
+            *flags,
+            TF_CONFIG=json.dumps(
+                {
+                    "cluster": {"worker": workers},
+                    "task": {"type": "worker", "index": index},
+                }
+            ),
+        )
+        for index in range(2)
+    ]
+
+
+def test_two_workers_train_prune_and_compact(tmp_path):
+    processes = start_workers(
+        tmp_path / "run", *SMALL, "--dense_epochs=1", "--epochs=2"
+    )
+    for process in processes:
+        code, output = finish(process)
+        assert code == 0, output
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_chief_that_dies_ends_the_others_with_a_message(tmp_path):
+    processes = start_workers(tmp_path / "run", *SMALL, "--dense_epochs=1000")
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "metrics.jsonl").is_file():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+    chief, worker = processes
+    chief.send_signal(signal.SIGKILL)
+    chief.communicate()
+    code, output = finish(worker)
+    assert code == 1
+    assert "Another worker has died" in output
