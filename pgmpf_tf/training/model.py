@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,16 @@ from pgmpf_tf.training.pruner import Pruner
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.summary import print_summary
 
-_FIT = inspect.signature(keras.Model.fit)
+# What `compile` and `fit` leave in a model: the wrapped one is trained anew.
+_OF_TRAINING = (
+    "history",
+    "optimizer",
+    "stop_evaluating",
+    "stop_predicting",
+    "stop_training",
+    "_compile_config",
+    "_compiled_trainable_state",
+)
 
 
 @keras.saving.register_keras_serializable("pgmpf_tf")
@@ -45,8 +55,9 @@ class PrunedModel(MaskedTrainer, Functional):
         elif len(inputs) == len(outputs) == 1:
             inputs, outputs = inputs[0], outputs[0]
         Functional.__init__(self, inputs, outputs, name=model.name)
+        known = {*vars(self), *vars(keras.Sequential()), *_OF_TRAINING}
         for name, value in vars(model).items():
-            if name not in vars(self) and isinstance(model, Functional):
+            if name not in known:
                 setattr(self, name, value)
         self._pruner = pruner
         self._settings = settings
@@ -73,15 +84,15 @@ class PrunedModel(MaskedTrainer, Functional):
                 and no later callback sees (or saves) that epoch. If the optimizer was
             made under another distribution strategy.
         """
-        call = _FIT.bind(self, *args, **kwargs)
-        call.apply_defaults()
-        epochs = call.arguments["epochs"]
-        if not isinstance(epochs, int) or epochs < 1:
+        parent = super().fit
+        call = inspect.signature(parent).bind(*args, **kwargs)
+        epochs = call.arguments.get("epochs", 1)
+        if not isinstance(epochs, numbers.Integral) or epochs < 1:
             raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
         if self.compiled:
             check_strategy(self)
-        updates = self._updates(epochs)
-        callbacks = call.arguments["callbacks"]
+        updates = self._updates(int(epochs))
+        callbacks = call.arguments.get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.callbacks.insert(0, updates)
             updates.set_model(self)
@@ -89,7 +100,7 @@ class PrunedModel(MaskedTrainer, Functional):
         else:
             callbacks = [updates, *keras.tree.flatten(callbacks or [])]
         call.arguments["callbacks"] = callbacks
-        history = super().fit(*call.args[1:], **call.kwargs)
+        history = parent(*call.args, **call.kwargs)
         # Callbacks may have ended the run early, or restored weights from before.
         progress = self._progress
         if not self._pruner.holds() if progress.finished else updates.to_the_end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import numbers
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -97,7 +98,7 @@ def wrap(
         changes = {"dropout": dropout, "pretrained": pretrained}
         config = config.replace(**{k: v for k, v in changes.items() if v is not None})
     settings = Settings(
-        rate=dict(rate) if isinstance(rate, Mapping) else rate,
+        rate=_plain_numbers(rate),
         config=config,
         criterion=criterion,
         coupling=coupling,
@@ -111,6 +112,15 @@ def wrap(
         frozen=tuple(layer.name for layer in _leaves(model) if not layer.trainable),
     )
     return wrap_with(model, settings)
+
+
+def _plain_numbers(rate: Any) -> Any:
+    """Rates as Python floats, which a file can hold; NumPy's scalars are welcome."""
+    if isinstance(rate, Mapping):
+        return {pattern: _plain_numbers(value) for pattern, value in rate.items()}
+    if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
+        return float(rate)
+    return rate
 
 
 def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:

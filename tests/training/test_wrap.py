@@ -36,6 +36,51 @@ def test_a_sequential_model_keeps_its_structure():
     assert copy(x).shape == (3, 2)
 
 
+class Scaled(keras.Sequential):
+    """A Sequential subclass with a step and an attribute of its own."""
+
+    factor = None
+
+    def train_step(self, data):
+        logs = super().train_step(data)
+        return {name: self.factor * value for name, value in logs.items()}
+
+
+def test_a_sequential_subclass_keeps_its_step_and_attributes():
+    plain = Scaled([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(2)])
+    plain.factor = 0.0
+    model = wrap(plain, 0.5)
+    assert isinstance(model, Scaled)
+    model.compile("sgd", "mse")
+    logs = model.train_on_batch(np.ones((3, 4)), np.zeros((3, 2)), return_dict=True)
+    assert logs == {"loss": 0.0}
+    kernel = model.layers[1].kernel.numpy()
+    model.train_on_batch(np.ones((3, 4)), np.zeros((3, 2)))
+    assert (model.layers[1].kernel.numpy() != kernel).any()
+
+
+def test_a_compiled_model_leaves_its_training_behind():
+    plain = convnet()
+    plain.compile("adam", "mse")
+    model = wrap(plain, 0.5)
+    assert not model.compiled
+    assert not hasattr(model, "optimizer")
+    assert "compile_config" not in model.get_config()["model"]
+
+
+def test_a_clone_is_plain():
+    clone = keras.models.clone_model(wrap(convnet(), 0.5))
+    assert not isinstance(clone, PrunedModel)
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.5), {"*": np.float64(0.5)}])
+def test_rates_may_be_numbers_of_numpy(rate, tmp_path):
+    model = wrap(convnet(), rate)
+    model.save(tmp_path / "model.keras")
+    model.apply_masks()
+    assert model.masks()["first"].sum() == 4
+
+
 @pytest.mark.parametrize("structure", ["list", "dict"])
 def test_inputs_and_outputs_keep_their_structure(structure):
     a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
