@@ -65,7 +65,8 @@ def factors(
             replica and after every restart.
 
     Returns:
-        From `id` of a variable to a factor that broadcasts to it.
+        From `id` of a variable, Keras' or TensorFlow's, to a factor that broadcasts to
+        it.
     """
     mask = tf.gather(state.mask.value, layout.units)
     passed = 1.0 - state.suppression.value
@@ -80,7 +81,9 @@ def factors(
         flat = tf.cast(flat, shape.dtype)
         flat = tf.reshape(flat, (-1, *(1,) * shape.trailing))
         pieces = tf.split(flat, shape.sizes)
-        result.update((id(variable), pieces[i]) for variable, i in shape.pieces)
+        for variable, number in shape.pieces:
+            # A step of the user's own may name the variable or what is inside it.
+            result[id(variable)] = result[id(variable.value)] = pieces[number]
     return result
 
 
@@ -145,7 +148,7 @@ class MaskedTrainer:
         tf.__internal__.distribute.interim.maybe_merge_call(
             _scale_steps,
             self.distribute_strategy,
-            [v.value for v in chosen],
+            [v.value if isinstance(v, keras.Variable) else v for v in chosen],
             before,
             [masks[id(v)] for v in chosen],
         )

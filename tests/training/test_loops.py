@@ -186,6 +186,34 @@ def test_a_step_of_the_user_s_own_runs_and_is_masked(optimizer, tmp_path):
     assert not isinstance(keras.saving.load_model(tmp_path / "plain.keras"), Distiller)
 
 
+class Raw(keras.Model):
+    """A step that hands TensorFlow's variables to the optimizer, in its own order."""
+
+    def train_step(self, data):
+        x, y = data
+        variables = [v.value for v in reversed(self.trainable_variables)]
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_with_variables_of_tensorflow_is_masked_alike(optimizer):
+    x, y = images_and_labels(8)
+    results = []
+    for cls in (keras.Model, Raw):
+        body = convnet()
+        model = wrap(cls(body.input, body.output), 0.5, seed=5)
+        model.compile(optimizer, cross_entropy())
+        model.optimizer.build(model.trainable_variables)
+        model.fit(x, y, 4, epochs=3, shuffle=False, verbose=0)
+        results.append(model.get_weights())
+    for value, other in zip(*results, strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-5)
+
+
 def test_the_optimizer_is_left_as_it_was():
     model = wrap(convnet(), 0.5)
     model.compile("adam", cross_entropy(), run_eagerly=True)
