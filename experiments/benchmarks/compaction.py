@@ -1,0 +1,188 @@
+"""Measures what analysis and compaction cost, against copying the model.
+
+`analyze` plus `compact` of a network pruned by half, and `keras.models.clone_model`
+plus copying its weights, alternate in one process; each pair gives one ratio. Then
+bottleneck ResNets as deep as ResNet-1001 are analysed and compacted: seconds per call
+in the graph tell whether the time is linear in the depth.
+
+    python -m experiments.benchmarks.compaction --output=experiments/results
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from absl import app, flags
+from keras import layers
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import pgmpf_tf
+from experiments import applications
+from experiments.evaluation import environment
+from pgmpf_tf.channels import analyze
+
+NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
+
+_NETWORKS = flags.DEFINE_multi_enum(
+    "network", applications.NAMES, NETWORKS, "Network to measure (repeatable)."
+)
+_PAIRS = flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
+_DEPTHS = flags.DEFINE_list(
+    "depths",
+    ["164", "326", "650", "1001"],
+    "Depths 9n + 2 of the chains; may be empty.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Directory for compaction.json; none if not given."
+)
+
+SEED = 0
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a call takes. Garbage of earlier calls is collected before."""
+    gc.collect()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(name: str, pairs: int) -> dict[str, Any]:
+    """Medians over alternating runs of compaction and of copying one network."""
+    model = applications.build(name)
+    pruned = pgmpf_tf.wrap(model, rate=0.5, seed=SEED)
+    pruned.apply_masks()
+
+    def copy():
+        keras.models.clone_model(model).set_weights(model.get_weights())
+
+    works = {
+        "analyze": lambda: analyze(model),
+        "compact": lambda: pgmpf_tf.compact(pruned),
+        "copy": copy,
+    }
+    rows: list[dict[str, float]] = []
+    for number in track(range(pairs + 1), description=name):
+        # Every other run starts at the other end, so that a drift cancels.
+        order = list(works) if number % 2 else list(works)[::-1]
+        rows.append({key: seconds(works[key]) for key in order})
+    del rows[0]  # the first run meets cold caches
+    ratios = [(row["analyze"] + row["compact"]) / row["copy"] for row in rows]
+    return {
+        "network": name,
+        "layers": len(model.layers),
+        "pairs": pairs,
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+    } | {f"{key}_seconds": statistics.median(row[key] for row in rows) for key in works}
+
+
+def chain(depth: int) -> keras.Model:
+    """A bottleneck ResNet with pre-activations for 32x32 images (He et al. 2016).
+
+    Args:
+        depth: 9n + 2 convolutions and dense layers, such as 1001.
+
+    Returns:
+        A Functional model with 10 logits.
+
+    Raises:
+        ValueError: if the depth is not 9n + 2.
+    """
+    blocks, rest = divmod(depth - 2, 9)
+    if blocks < 1 or rest:
+        raise ValueError(f"depth must be 9n + 2. Received: depth={depth}")
+
+    def convolve(x, filters, size, strides=1):
+        x = layers.ReLU()(layers.BatchNormalization()(x))
+        return layers.Conv2D(
+            filters, size, strides=strides, padding="same", use_bias=False
+        )(x)
+
+    image = keras.Input((32, 32, 3))
+    x = layers.Conv2D(16, 3, padding="same")(image)
+    for width in (16, 32, 64):
+        for block in range(blocks):
+            strides = 2 if block == 0 and width > 16 else 1
+            y = convolve(x, width, 1, strides)
+            y = convolve(convolve(y, width, 3), 4 * width, 1)
+            if block == 0:
+                x = convolve(x, 4 * width, 1, strides)
+            x = layers.Add()([x, y])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(image, layers.Dense(10)(x))
+
+
+def deepen(depth: int) -> dict[str, Any]:
+    """Seconds for one chain: analysis (median of three) and compaction (once)."""
+    model = chain(depth)
+    analysis = statistics.median(seconds(lambda: analyze(model)) for _ in range(3))
+    pruned = pgmpf_tf.wrap(model, rate=0.5, seed=SEED)
+    pruned.apply_masks()
+    compaction = seconds(lambda: pgmpf_tf.compact(pruned))
+    count = len(model.layers)
+    return {
+        "depth": depth,
+        "layers": count,
+        "analyze_seconds": analysis,
+        "compact_seconds": compaction,
+        "analyze_ms_per_layer": 1e3 * analysis / count,
+        "compact_ms_per_layer": 1e3 * compaction / count,
+    }
+
+
+def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints dictionaries with the same keys as a table."""
+    if not rows:
+        return
+    table = Table(title=title)
+    for key in rows[0]:
+        table.add_column(key.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*map(_text, row.values()))
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " .. ".join(map(_text, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints, and writes the file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        depths = [int(depth) for depth in _DEPTHS.value]
+    except ValueError as error:
+        raise app.UsageError(f"depths must be integers: {error}") from error
+    console = Console()
+    networks = []
+    for name in _NETWORKS.value:
+        networks.append(compare(name, _PAIRS.value))
+        keras.utils.clear_session()
+    show(console, "analyze + compact, over clone_model + set_weights", networks)
+    chains = []
+    for depth in track(depths, description="chains"):
+        chains.append(deepen(depth))
+        keras.utils.clear_session()
+    show(console, "bottleneck ResNets", chains)
+    if _OUTPUT.value:
+        path = pathlib.Path(_OUTPUT.value) / "compaction.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = {"machine": environment(), "networks": networks, "chains": chains}
+        path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    app.run(main)

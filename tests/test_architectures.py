@@ -1,0 +1,114 @@
+"""Every architecture of keras.applications, pruned by half, small equal to masked."""
+
+import gc
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import pgmpf_tf
+from experiments import applications
+
+CLASSES = 7
+# Sums in another order: float32 rounding, which grows with the depth. The outputs are
+# compared relative to the largest one.
+TOLERANCE = 1e-5
+
+
+def build(name):
+    model = applications.build(
+        name, size=applications.smallest_size(name), classes=CLASSES
+    )
+    applications.randomize(model, seed=1)
+    return model
+
+
+@pytest.fixture(scope="module", params=applications.NAMES)
+def dense(request):
+    """One architecture, its weights, and what it costs; built once."""
+    keras.utils.clear_session()
+    gc.collect()
+    model = build(request.param)
+    return model, model.get_weights(), pgmpf_tf.profile(model)
+
+
+def prune(model, coupling="grouped"):
+    masked = pgmpf_tf.wrap(model, rate=0.5, coupling=coupling, seed=0)
+    masked.apply_masks()
+    return masked
+
+
+def outputs(model, images):
+    return np.asarray(model(images, training=False))
+
+
+def interface(model):
+    return [
+        model.input_names,
+        model.output_names,
+        [(tensor.shape, tensor.dtype) for tensor in model.inputs + model.outputs],
+    ]
+
+
+@pytest.mark.parametrize("coupling", ["grouped", "independent"])
+def test_the_small_model_is_the_masked_one(dense, coupling):
+    model, weights, cost = dense
+    model.set_weights(weights)
+    masked = prune(model, coupling)
+    applications.settle(masked, applications.images(model, 8, seed=1))
+    images = applications.images(model, 3, seed=2)
+    expected = outputs(masked, images)
+    # If the outputs hardly depended on the image, an error would not be seen.
+    assert np.ptp(expected, axis=0).max() > 0.05 * np.abs(expected).max()
+
+    small = pgmpf_tf.compact(masked)
+    error = np.abs(outputs(small, images) - expected).max()
+    assert error <= TOLERANCE * np.abs(expected).max()
+    assert interface(small) == interface(model)
+    assert isinstance(small.input, type(model.input))
+    assert all(type(o).__module__.startswith("keras.") for o in small.operations)
+    small_cost = pgmpf_tf.profile(small)
+    assert small_cost.macs < cost.macs
+    assert small_cost.params < cost.params
+
+
+LOADED = ("ConvNeXtTiny", "EfficientNetB0", "InceptionResNetV2", "MobileNetV3Small")
+LOAD = """
+import sys, keras, numpy as np
+for name in sys.argv[1:]:
+    data = np.load(f"{name}.npz")
+    found = np.asarray(keras.saving.load_model(f"{name}.keras")(data["images"]))
+    assert np.abs(found - data["expected"]).max() <= 1e-6 * np.abs(found).max(), name
+assert not any(name.startswith("pgmpf") for name in sys.modules)
+"""
+
+
+def test_files_load_without_this_package(tmp_path):
+    for name in LOADED:
+        small = pgmpf_tf.compact(prune(build(name)))
+        images = applications.images(small, 1, seed=3)
+        small.save(tmp_path / f"{name}.keras")
+        np.savez(
+            tmp_path / f"{name}.npz", images=images, expected=outputs(small, images)
+        )
+    subprocess.run([sys.executable, "-c", LOAD, *LOADED], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "VGG16"])
+def test_the_small_model_trains_further(name):
+    small = pgmpf_tf.compact(prune(build(name)))
+    before = small.get_weights()
+    small.compile(
+        keras.optimizers.SGD(1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history = small.fit(
+        applications.images(small, 4, seed=4), np.arange(4) % CLASSES, verbose=0
+    )
+    assert np.isfinite(history.history["loss"]).all()
+    trained = {id(variable) for variable in small.trainable_variables}
+    for variable, old in zip(small.variables[: len(before)], before, strict=True):
+        if id(variable) in trained:
+            assert (np.asarray(variable) != old).any(), variable.path
