@@ -7,6 +7,7 @@ import numpy as np
 from keras import tree
 
 from pgmpf_tf.channels.elimination import Step, eliminate
+from pgmpf_tf.channels.folding import Select, fold_selects
 from pgmpf_tf.channels.graph import Cast, Graph, fill_in, trace
 from pgmpf_tf.channels.rules import Barrier
 from pgmpf_tf.channels.slots import along
@@ -30,9 +31,9 @@ def compact(model: keras.Model) -> keras.Model:
 
     Raises:
         TypeError: not a Keras model.
-        ValueError: the model is not built, or its `call` cannot be traced.
+        ValueError: the model is not built.
     """
-    graph = trace(model)
+    graph = fold_selects(trace(model))
     return _Rewriter(graph).rewrite(eliminate(graph), model.name)
 
 
@@ -101,6 +102,11 @@ class _Rewriter:
             cast = keras.ops.cast(args[0], node.operation.dtype)
             self._set(node.outputs[0], self._named(cast, "cast"), step.produced[0])
             return
+        if isinstance(node.operation, Select):
+            numbers, axis = node.operation.numbers, node.operation.axis
+            result = self._select(args[0], axis, numbers)
+            self._set(node.outputs[0], result, step.produced[0])
+            return
         operation, fresh = self._operation(step, call)
         results = tree.flatten(operation(*args, **kwargs))
         if fresh:
@@ -153,21 +159,21 @@ class _Rewriter:
             if not (have == want).all():
                 key = (id(value), axis, want.tobytes())
                 if key not in self.adapted:
-                    self.adapted[key] = self._select(value, axis, have, want, tensor)
+                    numbers = np.where(have, np.cumsum(have) - 1, -1)[want]
+                    self.adapted[key] = self._select(value, axis, numbers)
                 value = self.adapted[key]
         return value
 
-    def _select(self, value, axis, have, want, tensor) -> keras.KerasTensor:
-        """Gather channels along an axis, and put zeros where they are missing.
+    def _select(self, value, axis, numbers, tensor) -> keras.KerasTensor:
+        """Gather channels `numbers` along an axis, with zeros where one is -1.
 
         A gather along the first axis copies whole planes: transposed, it is several
         times faster in TFLite than one along the last (and the padding stays in
         XNNPACK). Channels in one run need only the padding.
         """
-        numbers = np.where(have, np.cumsum(have) - 1, -1)[want]
-        width = int(have.sum())
+        width = value.shape[axis]
         rank = len(value.shape)
-        name = tensor.name.split("/")[0]
+        name = value._keras_history.operation.name
 
         def pad(x, at, pair):
             widths = [(0, 0)] * rank

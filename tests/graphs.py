@@ -224,16 +224,14 @@ class GraphMaker:
     def step_dense(self, x):
         return self.choice(
             layers.Dense(self.width(), activation="relu"),
-            layers.EinsumDense("abcd,de->abce", (None, None, 6), bias_axes="e"),
+            layers.EinsumDense("abcd,de->abce", (*x.shape[1:3], 6), bias_axes="e"),
         )(x)
 
     def step_gate(self, x):
         squeezed = self.choice(
             lambda: layers.GlobalAveragePooling2D(keepdims=True)(x),
             lambda: ops.mean(x, axis=(1, 2), keepdims=True),
-            lambda: layers.Reshape((1, 1, x.shape[-1]))(
-                layers.GlobalMaxPooling2D()(x)
-            ),
+            lambda: layers.Reshape((1, 1, x.shape[-1]))(layers.GlobalMaxPooling2D()(x)),
         )()
         hidden = layers.Conv2D(4, 1, activation="relu")(squeezed)
         gate = layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(hidden)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.folding import fold_selects
 from pgmpf_tf.channels.graph import trace
 from pgmpf_tf.channels.rules import Barrier, rule_for
 from pgmpf_tf.channels.slots import NoRule
@@ -45,7 +46,7 @@ def analyze(
         raise ValueError(
             f"coupling must be one of {COUPLINGS}. Received: coupling={coupling!r}"
         )
-    graph = trace(model)
+    graph = fold_selects(trace(model))
     excluded = _match(exclude, {node.operation.name for node in graph.nodes})
     flow = Flow(independent=coupling == "independent")
     barred = _walk(graph, flow)
@@ -85,11 +86,15 @@ def _walk(graph, flow: Flow) -> dict[int, str]:
         known[id(tensor)] = Channels(labels, np.full(labels.shape, np.nan))
     for node in graph.nodes:
         inputs = [known[id(tensor)] for tensor in node.inputs]
+        rule = rule_for(node.operation)
         try:
-            outputs = rule_for(node.operation).label(node, flow, inputs)
+            outputs = rule.label(node, flow, inputs)
         except NoRule as error:
             barred[id(node.operation)] = f"is called in a way without a rule: {error}"
-            outputs = Barrier(str(error)).label(node, flow, inputs)
+            rule = Barrier(str(error))
+            outputs = rule.label(node, flow, inputs)
+        if isinstance(rule, Barrier):
+            flow.opaque(node.operation, rule.reason or node.memo.get("reason", ""))
         known |= {
             id(t): channels for t, channels in zip(node.outputs, outputs, strict=True)
         }
@@ -173,4 +178,7 @@ def _pins(flow: Flow, components, pinned: dict[int, str]) -> tuple[Pin, ...]:
                 reason = pinned[int(root)]
                 reasons[reason] = reasons.get(reason, 0) + 1
         pins += [Pin(name, count, reason) for reason, count in reasons.items()]
+    for name, reason in flow.opaque_layers.items():
+        if name not in flow.filters_of:
+            pins.append(Pin(name, 0, reason))
     return tuple(pins)

@@ -50,6 +50,8 @@ class Flow:
         self.count = 0
         self.variables: dict[int, LabelledVariable] = {}
         self.filters_of: dict[str, np.ndarray] = {}
+        self._fed: dict[int, np.ndarray] = {}
+        self.opaque_layers: dict[str, str] = {}
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         self._pins: list[tuple[np.ndarray, str]] = []
 
@@ -81,6 +83,10 @@ class Flow:
                 channels.labels[loud], f"pruned, it would put {what} into {reader}"
             )
 
+    def feed(self, kernel, labels: np.ndarray) -> None:
+        """A kernel reads these channels; all its calls read with the same rows."""
+        self.tie(self._fed.setdefault(id(kernel), labels), labels)
+
     def filters(self, layer, variable, axis: int) -> np.ndarray:
         """Labels of the filters of a layer: fresh, or those of its first call."""
         known = self.variables.get(id(variable))
@@ -101,6 +107,14 @@ class Flow:
             )
         else:
             self.tie(known.labels, labels)
+
+    def opaque(self, operation, reason: str) -> None:
+        """Note an operation without a rule, if it has anything that could be cut."""
+        if any(len(w.shape) > 1 for w in getattr(operation, "weights", ())):
+            why = f": {reason}" if reason else ""
+            self.opaque_layers[operation.name] = (
+                f"no rule for this {type(operation).__name__}, it stays whole{why}"
+            )
 
     def fibre(self, channels: Channels, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """Labels and values along one axis; what varies along others is tied."""

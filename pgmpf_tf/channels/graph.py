@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import tree
 
+from pgmpf_tf.channels.slots import NoRule
+
 
 @dataclass(eq=False)
 class Tensor:
@@ -34,8 +36,8 @@ class Node:
     args: tuple
     kwargs: dict[str, Any]
     outputs: list[Tensor]
-    inputs: list[Tensor] = field(init=False)
     memo: dict[str, Any] = field(default_factory=dict)
+    inputs: list[Tensor] = field(init=False)
 
     def __post_init__(self):
         flat = tree.flatten((self.args, self.kwargs))
@@ -88,10 +90,11 @@ def trace(model: keras.Model) -> Graph:
 
     Nested Functional and Sequential models are inlined, once per call, with the
     call's context (`training=False`, say) handed to their layers. A subclassed model
-    is traced by calling it on symbolic inputs.
+    is traced by its `call` on symbolic inputs; where that fails it is one operation.
 
     Raises:
-        ValueError: the model is not built, or cannot be traced.
+        TypeError: not a Keras model.
+        ValueError: the model is not built.
     """
     function = functional_of(model)
     inputs = [_tensor(x) for x in function.inputs]
@@ -101,55 +104,52 @@ def trace(model: keras.Model) -> Graph:
 
 
 def functional_of(model: keras.Model) -> keras.Model:
-    """The Functional model that computes what `model` computes, sharing its layers.
+    """A Functional model that computes what `model` computes, with the same layers.
+
+    That is the model itself where it is Functional or Sequential, and else a shell
+    around it.
 
     Raises:
         TypeError: not a Keras model.
-        ValueError: the model is not built or its `call` cannot be traced.
+        ValueError: the model is not built, or nobody knows for which input shape.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model. Received: model={model!r}")
     inner = _inlinable(model)
     if inner is not None:
         return inner
-    if isinstance(model, keras.Sequential) or not model.built:
-        raise ValueError(
-            f"model must be built, so that its layers have weights. Call "
-            f"model.build(input_shape), give it an Input, or call it once on data. "
-            f"Received: model={model.name!r} ({type(model).__name__}), not built."
-        )
-    return _trace_subclassed(model)
-
-
-def _trace_subclassed(model: keras.Model) -> keras.Model:
-    """A Functional twin of a subclassed model, by calling it on symbolic inputs."""
     shapes = getattr(model, "_build_shapes_dict", None)
-    shape = next(iter(shapes.values()), None) if shapes else None
-    if shape is None:
+    if isinstance(model, keras.Sequential) or not (model.built and shapes):
         raise ValueError(
-            f"model={model.name!r} ({type(model).__name__}) is subclassed and was "
-            "built without an input shape that could be used to trace it. Call "
-            "model.build(input_shape), or use a Functional model."
+            "model must be built for a known input shape, so that its layers have "
+            "weights. Give it a keras.Input, call model.build(input_shape), or call "
+            f"it once on data. Received: model={model.name!r} of type "
+            f"{type(model).__name__}, not built."
         )
-    inputs = _symbolic_inputs(shape)
+    inputs = _symbolic_inputs(next(iter(shapes.values())))
+    return keras.Model(inputs, model(inputs), name=model.name)
+
+
+def _trace_subclassed(model: keras.Model, inputs) -> keras.Model:
+    """The graph behind a subclassed model's `call`, sharing its layers.
+
+    Raises:
+        NoRule: its `call` does more than to call layers and keras.ops.
+    """
+    symbolic = tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), inputs
+    )
     try:
-        outputs = model.call(inputs)
-        traced = keras.Model(inputs, outputs, name=model.name)
+        traced = keras.Model(symbolic, model.call(symbolic))
     except Exception as error:  # anything at all may be in a user's call()
-        raise ValueError(
-            f"model={model.name!r} ({type(model).__name__}) is subclassed and its "
-            "call() cannot be traced on symbolic inputs, so that its channels cannot "
-            "be followed. Use keras layers and keras.ops in it, or build a Functional "
-            f"model. The trace failed with: {error}"
+        raise NoRule(
+            "its call() cannot be traced on symbolic inputs, use keras layers and "
+            f"keras.ops in it: {str(error).splitlines()[0]}"
         ) from error
     known = {id(variable) for variable in traced.variables}
     lost = [v.path for v in model.variables if id(v) not in known]
     if lost:
-        raise ValueError(
-            f"model={model.name!r} ({type(model).__name__}) uses variables outside of "
-            f"its layers, which a Functional model cannot hold: {lost[:5]}. Move them "
-            "into layers."
-        )
+        raise NoRule(f"its call() uses variables outside of its layers: {lost[:3]}")
     return traced
 
 
@@ -203,13 +203,17 @@ def _walk(function, inputs, context, nodes) -> list[Tensor]:
         )
         accepted = getattr(operation, "_call_context_args", {})
         kwargs |= {k: v for k, v in context.items() if k in accepted}
-        outputs = _inline(operation, args, kwargs, context, nodes)
+        memo = {}
+        try:
+            outputs = _inline(operation, args, kwargs, context, nodes)
+        except NoRule as error:
+            outputs, memo["reason"] = None, str(error)
         if outputs is None:
             if same_shapes:
                 outputs = [_tensor(x) for x in keras_node.outputs]
             else:
                 outputs = _respecified(operation, args, kwargs)
-            nodes.append(Node(operation, args, kwargs, outputs))
+            nodes.append(Node(operation, args, kwargs, outputs, memo))
         known |= {
             id(x): tensor for x, tensor in zip(keras_node.outputs, outputs, strict=True)
         }
@@ -218,21 +222,24 @@ def _walk(function, inputs, context, nodes) -> list[Tensor]:
 
 def _inline(operation, args, kwargs, context, nodes) -> list[Tensor] | None:
     """Walk into a nested model; None if it is none, or not plainly called."""
+    if not isinstance(operation, keras.Model):
+        return None
     inner = _inlinable(operation)
     extra = {k: v for k, v in kwargs.items() if v is not None and k != "inputs"}
-    if inner is None or set(extra) - {"training"} or len(args) > 1:
-        return None
+    if set(extra) - {"training"} or len(args) + ("inputs" in kwargs) != 1:
+        raise NoRule("it is called with several arguments")
     passed = args[0] if args else kwargs["inputs"]
-    if isinstance(passed, dict) != isinstance(inner._inputs_struct, dict):
-        return None
+    if inner is None:
+        inner = _trace_subclassed(operation, passed)
     flat = tree.flatten(passed)
-    if len(flat) != len(inner.inputs) or not all(isinstance(x, Tensor) for x in flat):
-        return None
-    if any(
-        len(x.shape) != len(ref.shape)
-        for x, ref in zip(flat, inner.inputs, strict=True)
+    if (
+        isinstance(passed, dict) != isinstance(inner._inputs_struct, dict)
+        or len(flat) != len(inner.inputs)
+        or not all(isinstance(x, Tensor) for x in flat)
     ):
-        return None
+        raise NoRule("its inputs are passed in another structure than it was made with")
+    if [len(x.shape) for x in flat] != [len(x.shape) for x in inner.inputs]:
+        raise NoRule("its inputs have another rank than it was made with")
     converted = []
     for x, ref in zip(flat, inner.inputs, strict=True):
         dtype = keras.backend.standardize_dtype(ref.dtype)

@@ -60,7 +60,8 @@ class Pin:
 
     Attributes:
         layer: name of the layer whose filters these are.
-        filters: how many of its filters are pinned.
+        filters: how many of its filters are pinned; 0 for a layer without a rule,
+            whose insides are not known.
         reason: the reason in words a user understands.
     """
 

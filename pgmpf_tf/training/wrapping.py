@@ -13,6 +13,7 @@ import keras
 from keras.src.models.functional import Functional
 
 from pgmpf_tf.channels import analyze
+from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.config import PruningConfig
 from pgmpf_tf.criteria import Scorer
 from pgmpf_tf.training.backend import strategy_scope
@@ -93,6 +94,8 @@ def wrap(
         TypeError: if an argument is of a wrong type.
     """
     _check_model(model)
+    if not isinstance(model, (Functional, keras.Sequential)):
+        model = functional_of(model)
     config = PruningConfig.preset(method) if isinstance(method, str) else method
     if isinstance(config, PruningConfig):
         changes = {"dropout": dropout, "pretrained": pretrained}
@@ -165,13 +168,7 @@ def _check_model(model: Any) -> None:
             f"`model` is wrapped already. Received: model={model.name!r}. Wrap the "
             "plain model again to start anew."
         )
-    if not isinstance(model, (Functional, keras.Sequential)):
-        raise ValueError(
-            "`model` must be a Functional or Sequential model, whose layers form a "
-            f"graph that can be read. Received: model={model.name!r} of type "
-            f"{type(model).__name__}"
-        )
-    if not model.built or not getattr(model, "inputs", None):
+    if not model.built:
         raise ValueError(
             f"`model` must be built. Received: model={model.name!r}, which does not "
             "know its input shape yet. Give it a `keras.Input`, or call "

@@ -9,6 +9,7 @@ import keras
 from keras import layers
 from keras.src.applications import convnext, inception_resnet_v2
 
+from pgmpf_tf.channels.folding import Select
 from pgmpf_tf.channels.graph import Cast
 from pgmpf_tf.channels.rules import moves
 from pgmpf_tf.channels.rules.base import Barrier, Call, Rule
@@ -60,6 +61,7 @@ _RULES: dict[type, Rule] = {
     convnext.LayerScale: PerChannel("gamma"),
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
     Cast: Identity(),
+    Select: moves.Selection(),
 }
 _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {

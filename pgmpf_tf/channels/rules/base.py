@@ -91,7 +91,8 @@ class Barrier(Rule):
         self.reason = reason
 
     def label(self, node, flow, inputs):
-        why = f" ({self.reason})" if self.reason else ""
+        reason = self.reason or node.memo.get("reason")
+        why = f" ({reason})" if reason else ""
         who = f"{type(node.operation).__name__} '{node.operation.name}'"
         for channels in inputs:
             flow.pin(channels.labels, f"read by {who}, which needs all channels{why}")

@@ -93,7 +93,7 @@ class Join(Wired):
         return functools.reduce(self.function, sources)
 
     def meet(self, node, flow, labels, values):
-        if flow.independent and not self.ties and self._differ(labels):
+        if flow.independent and not self.ties and self._differ(labels, values):
             for label, value in zip(labels, values, strict=True):
                 flow.read(Channels(*np.broadcast_arrays(label, value)), "a sum")
             shape = np.broadcast_shapes(*(label.shape for label in labels))
@@ -101,9 +101,14 @@ class Join(Wired):
         return super().meet(node, flow, labels, values)
 
     @staticmethod
-    def _differ(labels):
-        labelled = [label for label in labels if (label >= 0).any()]
-        return any(not np.array_equal(label, labelled[0]) for label in labelled)
+    def _differ(labels, values):
+        """Whether tensors with different channels meet (constants do not count)."""
+        constant = [
+            (label < 0).all() and not np.isnan(value).any()
+            for label, value in zip(labels, values, strict=True)
+        ]
+        mine = [la for la, known in zip(labels, constant, strict=True) if not known]
+        return any(not np.array_equal(label, mine[0]) for label in mine)
 
     def needs(self, node, needed, values):
         """Zeros need not be there: they are inserted where they are missing."""

@@ -54,6 +54,7 @@ class Mixing(Channelwise):
         kernel = self.kernel_of(layer)
         groups = self.groups(layer)
         flow.read(Channels(labels, pruned), f"'{layer.name}'")
+        flow.feed(kernel, labels)
         out = flow.filters(layer, kernel, self.axis_out)
         if layer.bias is not None:
             flow.member(layer, layer.bias, -1, "bias", out)
@@ -123,9 +124,11 @@ class Mixing(Channelwise):
         return _level(groups, groups.any(axis=1)).ravel()
 
     def layout_vector(self, node, kept, needed, read):
-        if self.groups(node.operation) > 1:
-            kept = read
-        return kept, self._filters(node, needed)
+        groups, out = self.groups(node.operation), self._filters(node, needed)
+        if groups > 1:
+            alive = out.reshape(groups, -1).any(axis=1)
+            kept = _level(read.reshape(groups, -1), alive).ravel()
+        return kept, out
 
     def rebuild_vector(self, node, kept_in, kept_out):
         layer = node.operation

@@ -6,7 +6,7 @@ import numpy as np
 
 from pgmpf_tf.channels.graph import Tensor
 from pgmpf_tf.channels.rules.base import Call, NoRule, Wired
-from pgmpf_tf.channels.slots import along, hull, reshape
+from pgmpf_tf.channels.slots import along, expand, hull, reshape
 
 
 class Move(Wired):
@@ -110,6 +110,14 @@ class Reshaping(Move):
             order = (0, *range(2, len(source)), 1)  # what Keras' Flatten does first
             array, source = np.transpose(array, order), [source[a] for a in order]
         return reshape(array, source, node.outputs[0].shape)
+
+    def meet(self, node, flow, labels, values):
+        """Channels spread over several axes go in whole slices of the longest."""
+        varying = [axis for axis, size in enumerate(labels[0].shape) if size > 1]
+        if len(varying) > 1:
+            varying.remove(max(varying, key=lambda axis: labels[0].shape[axis]))
+            flow.tie(labels[0], labels[0].max(axis=tuple(varying), keepdims=True))
+        return super().meet(node, flow, labels, values)
 
     def needs(self, node, needed, values):
         shapes = [value.shape for value in values]
@@ -291,7 +299,31 @@ class Pad(Wired):
             widths.append((before, after))
         if widths == self._widths(node):
             return Call()
+        if not np.any(widths):
+            return Call(alias=node.inputs[0])
         return Call(config={"pad_width": tuple(widths)})
+
+
+class Selection(Wired):
+    """Zeros between channels: they are left out, and put back where they are read."""
+
+    def sources(self, node, arrays, fill):
+        axis, numbers = node.operation.axis, node.operation.numbers
+        array = expand(arrays[0], axis, node.inputs[0].shape[axis])
+        filled = np.concatenate(
+            [array, np.full_like(np.take(array, [0], axis=axis), fill)], axis=axis
+        )
+        return [[np.take(filled, numbers, axis=axis)]]
+
+    def layout(self, node, kept, needed, read):
+        taken = [np.ones_like(needed[0])]
+        chosen = kept[0] & self.pull(node, taken, [read[0].shape])[0]
+        if not chosen.any():
+            raise NoRule("only its zeros are read")
+        return [chosen], [self.sources(node, [chosen], False)[0][0]]
+
+    def rebuild(self, node, kept_in, kept_out):
+        return Call(alias=node.inputs[0])
 
 
 FLATTEN = Reshaping()

@@ -1,0 +1,366 @@
+"""`compact` on models of every shape: the same function, a plain Keras model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import pgmpf_tf
+from tests.graphs import deviation, outputs_of, randomize, samples
+
+TOLERANCE = 2e-6  # sums over fewer channels are added up in another order
+
+
+def residual_network():
+    x = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(x)
+    y = layers.ReLU()(layers.BatchNormalization()(y))
+    for block in range(2):
+        z = layers.Conv2D(8, 3, padding="same", name=f"conv{block}a")(y)
+        z = layers.ReLU()(layers.BatchNormalization()(z))
+        z = layers.Conv2D(8, 3, padding="same", name=f"conv{block}b")(z)
+        z = layers.BatchNormalization(name=f"norm{block}b")(z)
+        y = layers.ReLU()(layers.Add(name=f"add{block}")([y, z]))
+    y = layers.GlobalAveragePooling2D()(y)
+    model = keras.Model(x, layers.Dense(4, name="logits")(y), name="residual")
+    randomize(model)
+    return model
+
+
+def masked(model, rate=0.5, **options):
+    wrapped = pgmpf_tf.wrap(model, rate=rate, **options)
+    wrapped.apply_masks()
+    return wrapped
+
+
+def zero_filters(model, name, lost):
+    """Zero whole filters of a convolution, as another tool would."""
+    layer = model.get_layer(name)
+    weights = layer.get_weights()
+    for weight in weights:
+        weight[..., lost] = 0
+    layer.set_weights(weights)
+
+
+def assert_same(model, small):
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < TOLERANCE
+
+
+@pytest.mark.parametrize("coupling", ["grouped", "independent"])
+def test_a_residual_network_becomes_narrow(coupling):
+    wrapped = masked(residual_network(), coupling=coupling)
+    small = pgmpf_tf.compact(wrapped)
+    assert_same(wrapped, small)
+    assert type(small) is keras.src.models.functional.Functional
+    for name in ("stem", "conv0a", "conv0b", "conv1a", "conv1b"):
+        assert small.get_layer(name).filters == 4
+    scattered = {type(o).__name__ for o in small.operations} & {"Take", "Pad"}
+    assert bool(scattered) is (coupling == "independent")
+
+
+def test_an_unpruned_model_stays_as_it_is():
+    model = residual_network()
+    small = pgmpf_tf.compact(model)
+    assert [o.name for o in small.operations] == [o.name for o in model.operations]
+    for one, other in zip(model.weights, small.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert outputs_of(model, samples(model))[0].tolist() == (
+        outputs_of(small, samples(model))[0].tolist()
+    )
+
+
+def test_compacting_again_changes_nothing():
+    small = pgmpf_tf.compact(masked(residual_network(), coupling="independent"))
+    again = pgmpf_tf.compact(small)
+    assert [w.shape for w in again.weights] == [w.shape for w in small.weights]
+    assert len(again.operations) == len(small.operations)
+
+
+def test_the_model_is_not_changed():
+    model = masked(residual_network())
+    before = [np.array(w) for w in model.get_weights()]
+    operations = list(model.operations)
+    small = pgmpf_tf.compact(model)
+    small.set_weights([w + 1 for w in small.get_weights()])
+    assert list(model.operations) == operations
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_zeros_of_another_tool_are_found():
+    model = residual_network()
+    zero_filters(model, "conv0a", [0, 3, 5])
+    zero_filters(model, "stem", [1])
+    small = pgmpf_tf.compact(model)
+    assert_same(model, small)
+    # BatchNorm after the zeroed filters has a beta: these channels are constant, and
+    # where ReLU cuts that constant off, the channel goes.
+    kept = small.get_layer("conv0a").filters
+    norm = model.operations[model.operations.index(model.get_layer("conv0a")) + 1]
+    gamma, beta, mean, var = (np.asarray(w) for w in norm.weights)
+    constant = beta - mean * gamma / np.sqrt(var + norm.epsilon)
+    assert kept == 8 - sum(constant[[0, 3, 5]] <= 0)
+
+
+def test_what_nobody_reads_goes():
+    model = residual_network()
+    layer = model.get_layer("conv0b")
+    kernel, bias = layer.get_weights()
+    kernel[:, :, [2, 4], :] = 0
+    layer.set_weights([kernel, bias])
+    small = pgmpf_tf.compact(model)
+    assert small.get_layer("conv0a").filters == 6
+    assert_same(model, small)
+
+
+def test_a_dead_branch_goes_as_a_whole():
+    model = residual_network()
+    zero_filters(model, "norm0b", slice(None))
+    small = pgmpf_tf.compact(model)
+    assert_same(model, small)
+    names = [o.name for o in small.operations]
+    assert "conv0a" not in names
+    assert "add0" not in names
+
+
+def test_dead_channels_of_the_stream_go_when_every_writer_is_dead():
+    model = residual_network()
+    for norm in model.layers:
+        if isinstance(norm, layers.BatchNormalization) and norm.name != "x":
+            zero_filters(model, norm.name, [0, 1])
+    small = pgmpf_tf.compact(model)
+    assert_same(model, small)
+    assert small.get_layer("stem").filters == 6
+    assert small.get_layer("logits").kernel.shape[0] == 6
+
+
+def test_no_layer_ends_without_channels():
+    model = residual_network()
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([0 * w for w in layer.get_weights()])
+    small = pgmpf_tf.compact(model)
+    assert_same(model, small)
+    assert all(0 not in w.shape for w in small.weights)
+
+
+def test_shared_layer_loses_only_what_all_uses_can_spare():
+    shared = layers.Conv2D(8, 3, padding="same", name="shared")
+    one, two = keras.Input((6, 6, 8)), keras.Input((6, 6, 8))
+    a, b = shared(one), shared(two)
+    left = layers.Conv2D(3, 1, name="left")(a)
+    right = layers.Conv2D(3, 1, name="right")(b)
+    model = keras.Model([one, two], [left, right])
+    randomize(model)
+    for name, unread in (("left", [0, 1, 2]), ("right", [2, 3])):
+        kernel, bias = model.get_layer(name).get_weights()
+        kernel[:, :, unread, :] = 0
+        model.get_layer(name).set_weights([kernel, bias])
+    small = pgmpf_tf.compact(model)
+    assert small.get_layer("shared").filters == 7
+    assert_same(model, small)
+
+
+def test_shared_layers_are_pruned_as_one():
+    shared = layers.Conv2D(8, 3, padding="same", activation="relu", name="shared")
+    x = keras.Input((6, 6, 8))
+    y = layers.Conv2D(8, 3, padding="same")(x)
+    model = keras.Model(x, layers.Conv2D(2, 1)(shared(shared(y))))
+    randomize(model)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("shared").filters == 4
+    assert len(small.get_layer("shared")._inbound_nodes) == 2
+    assert_same(wrapped, small)
+
+
+def test_nested_models_used_twice():
+    inner = keras.Sequential(
+        [
+            keras.Input((None, None, 8)),
+            layers.Conv2D(6, 3, padding="same", name="inside"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(8, 1),
+        ]
+    )
+    x = keras.Input((6, 6, 8))
+    model = keras.Model(x, layers.Conv2D(2, 1)(inner(inner(x))))
+    randomize(model)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("inside").filters == 3
+    assert_same(wrapped, small)
+
+
+def test_structured_inputs_and_outputs():
+    inputs = {"b": keras.Input((6, 6, 3), name="b"), "a": keras.Input((4,), name="a")}
+    y = layers.Conv2D(8, 3, name="conv")(inputs["b"])
+    z = layers.Dense(6, activation="relu", name="dense")(inputs["a"])
+    y = layers.GlobalAveragePooling2D()(y)
+    outputs = {"sum": layers.Dense(2)(layers.Concatenate()([y, z])), "more": [y]}
+    model = keras.Model(inputs, outputs)
+    randomize(model)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("dense").units == 3
+    assert small.get_layer("conv").filters == 8  # an output of the model
+    answer = small(samples(model))
+    assert answer["more"][0].shape == (2, 8)
+    assert_same(wrapped, small)
+
+
+def test_an_input_nobody_needs_stays():
+    one, two = keras.Input((4,), name="one"), keras.Input((4,), name="two")
+    dead = layers.Dense(3, name="dead")(two)
+    model = keras.Model([one, two], layers.Dense(3)(one) + dead)
+    model.get_layer("dead").set_weights([np.zeros((4, 3)), np.zeros(3)])
+    small = pgmpf_tf.compact(model)
+    assert [x.name for x in small.inputs] == ["one", "two"]
+    assert "dead" not in [o.name for o in small.operations]
+    assert_same(model, small)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Conv2D(8, 3, name="first")
+        self.norm = layers.BatchNormalization()
+        self.second = layers.Conv2D(4, 1, name="second")
+
+    def call(self, x):
+        return self.second(ops.relu(self.norm(self.first(x))))
+
+
+class Untraceable(Subclassed):
+    def call(self, x):
+        import tensorflow as tf
+
+        return tf.nn.relu(super().call(tf.nn.relu(x)))
+
+
+def test_subclassed_model():
+    model = Subclassed()
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    model(x)
+    randomize(model)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").filters == 4
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < TOLERANCE
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < TOLERANCE
+
+
+def test_untraceable_model_is_one_barrier():
+    model = Untraceable()
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    model(x)
+    small = pgmpf_tf.compact(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) == 0
+    (pin,) = pgmpf_tf.channels.analyze(model).pins
+    assert "cannot be traced" in pin.reason
+
+
+def test_mixed_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = residual_network()
+    finally:
+        keras.config.set_dtype_policy(before)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("conv0a").dtype_policy.name == "mixed_float16"
+    assert small.get_layer("conv0a").filters == 4
+    x = samples(model)
+    # float16 has 11 bits; sums over fewer channels round differently.
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 5e-3
+
+
+def test_preprocessing_layers_keep_their_state():
+    x = keras.Input((8, 8, 3))
+    norm = layers.Normalization()
+    norm.adapt(np.random.default_rng(0).normal(3, 2, (16, 8, 8, 3)))
+    y = layers.Rescaling([1.0, 2.0, 3.0])(norm(layers.RandomFlip()(x)))
+    y = layers.Conv2D(8, 3, name="conv")(y)
+    model = keras.Model(x, layers.Dense(2)(layers.GlobalMaxPooling2D()(y)))
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("conv").filters == 4
+    assert_same(wrapped, small)
+
+
+def test_frozen_layers_stay_frozen_and_whole():
+    model = residual_network()
+    model.get_layer("conv0a").trainable = False
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("conv0a").trainable is False
+    assert small.get_layer("conv0a").filters == 8
+    assert small.get_layer("conv1a").filters == 4
+    assert_same(wrapped, small)
+
+
+def test_layer_that_cannot_be_copied_is_shared():
+    class Stateful(layers.Layer):
+        def __init__(self, table):
+            super().__init__()
+            self.table = self.add_weight(shape=(8, 8), initializer="ones")
+            self.extra = table
+
+        def call(self, x):
+            return x @ self.table + self.extra
+
+        def get_config(self):
+            raise NotImplementedError
+
+    x = keras.Input((6, 6, 3))
+    odd = Stateful(np.float32(3))
+    model = keras.Model(x, layers.Dense(2)(odd(layers.Conv2D(8, 1)(x))))
+    small = pgmpf_tf.compact(model)
+    assert odd in small.layers
+    assert_same(model, small)
+
+
+def test_the_small_model_trains_further():
+    small = pgmpf_tf.compact(masked(residual_network(), coupling="independent"))
+    small.compile("sgd", "mse")
+    x = samples(small, batch=8)
+    history = small.fit(x, np.ones((8, 4)), epochs=3, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+
+
+def test_the_small_model_loads_without_pgmpf_tf(tmp_path):
+    wrapped = masked(residual_network(), coupling="independent")
+    small = pgmpf_tf.compact(wrapped)
+    small.save(tmp_path / "small.keras")
+    x = samples(small)
+    np.savez(tmp_path / "data.npz", x=x, y=outputs_of(small, x)[0])
+    code = (
+        "import keras, numpy, sys; d = numpy.load('data.npz');"
+        "y = keras.saving.load_model('small.keras')(d['x']);"
+        "assert 'pgmpf_tf' not in sys.modules;"
+        "numpy.testing.assert_array_equal(y, d['y'])"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_round_to_keeps_multiples():
+    wrapped = masked(residual_network(), rate=0.6, round_to=4)
+    small = pgmpf_tf.compact(wrapped)
+    assert {small.get_layer(n).filters for n in ("stem", "conv0a", "conv1b")} == {4}
+
+
+@pytest.mark.parametrize("what", [None, "model.keras", layers.Dense(3)])
+def test_only_models_are_taken(what):
+    with pytest.raises(TypeError, match=r"model must be a keras\.Model"):
+        pgmpf_tf.compact(what)
+
+
+def test_an_unbuilt_model_is_refused():
+    with pytest.raises(ValueError, match="model must be built"):
+        pgmpf_tf.compact(keras.Sequential([layers.Dense(3)]))
