@@ -46,7 +46,7 @@ def outputs(model, images):
 
 def interface(model):
     return [
-        model.input_names,
+        [x.name for x in model.layers if isinstance(x, keras.layers.InputLayer)],
         model.output_names,
         [(tensor.shape, tensor.dtype) for tensor in model.inputs + model.outputs],
     ]
