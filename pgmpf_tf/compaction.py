@@ -164,7 +164,7 @@ class _Rewriter:
                 value = self.adapted[key]
         return value
 
-    def _select(self, value, axis, numbers, tensor) -> keras.KerasTensor:
+    def _select(self, value, axis, numbers) -> keras.KerasTensor:
         """Gather channels `numbers` along an axis, with zeros where one is -1.
 
         A gather along the first axis copies whole planes: transposed, it is several

@@ -34,7 +34,7 @@ def pruned(seed: int) -> keras.Model:
     try:
         wrapped = pgmpf_tf.wrap(model, rate=rate, coupling=way, seed=seed)
     except ValueError as error:
-        if "nothing to prune" not in str(error):
+        if "no filters that can be pruned" not in str(error):
             raise
         return model
     wrapped.apply_masks()
