@@ -101,6 +101,24 @@ def test_a_shared_layer_costs_its_parameters_once_and_its_macs_per_call():
     assert [row.calls for row in twice.layers] == [2]
 
 
+def test_weights_that_two_layers_hold_count_once():
+    class Unembedding(layers.Layer):
+        """Scores by the very vectors of an embedding."""
+
+        def __init__(self, embedding):
+            super().__init__()
+            self.embedding = embedding
+
+        def call(self, x):
+            vectors = self.embedding.embeddings
+            return keras.ops.matmul(x, keras.ops.transpose(vectors))
+
+    tokens = keras.Input((5,), dtype="int32")
+    embedding = layers.Embedding(10, 4)
+    model = keras.Model(tokens, Unembedding(embedding)(embedding(tokens)))
+    assert profile(model).params == model.count_params() == 10 * 4
+
+
 def test_a_nested_model_costs_what_its_layers_cost():
     block = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()]
     head = layers.Flatten()
