@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich
 from absl import app, flags
 from rich.progress import track
 
@@ -177,7 +176,7 @@ def main(argv: list[str]) -> None:
         _replace(path, json.dumps(records, indent=1) + "\n")
     text = markdown([done[row[:3]] for row in rows if row[:3] in done])
     _replace(folder / "flops.md", text)
-    rich.print(text)
+    print(text)
 
 
 def _replace(path, text):

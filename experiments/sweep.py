@@ -1,0 +1,154 @@
+"""Runs that belong together: variants x rates x seeds, each from its seed's baseline.
+
+    python -m experiments.sweep experiments/sweeps/main.json
+
+A sweep is a JSON file:
+
+    {
+      "recipe": "quick",
+      "settings": {"dataset": "fashion_mnist", "epochs": 10},
+      "baseline": {"dense_epochs": 20},
+      "variants": {"pgmpf": {"method": "pgmpf"}, "sfp": {"method": "sfp"}},
+      "rates": [0.4, 0.7],
+      "seeds": [0, 1, 2]
+    }
+
+`settings` are for all runs; `baseline` adds those of the dense training that comes
+first, once per seed, or names the folder of another sweep that has done it, with
+`{seed}` in it; every variant adds its own. Without `rates` a variant has its own
+`rate`. Every run has its own folder below --output_dir; finished runs are skipped, and
+one that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import rich
+from absl import app, flags
+
+from experiments import runs, training
+from experiments.settings import Settings, resolve
+
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
+)
+BASELINE = "baseline"
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep.
+
+    Attributes:
+        variant: which variant, or `"baseline"`.
+        settings: what it does.
+        folder: where, below the sweep's folder.
+    """
+
+    variant: str
+    settings: Settings
+    folder: Path
+
+
+def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
+    """All runs of a sweep, the baselines first.
+
+    Args:
+        content: the sweep's JSON.
+        output_dir: the sweep's folder.
+
+    Returns:
+        The runs, seed by seed, so that a stopped sweep has whole comparisons.
+
+    Raises:
+        ValueError: if the JSON is not a sweep, or a setting is unknown or out of range.
+    """
+    keys = {"recipe", "settings", "baseline", "variants", "rates", "seeds"}
+    needed = {"baseline", "variants", "seeds"}
+    if not isinstance(content, Mapping) or not needed <= set(content) <= keys:
+        found = sorted(content) if isinstance(content, Mapping) else type(content)
+        raise ValueError(
+            f"A sweep has {', '.join(sorted(needed))} and may have "
+            f"{', '.join(sorted(keys - needed))}. Received: {found}"
+        )
+    recipe, common = content.get("recipe", "quick"), content.get("settings", {})
+    planned = []
+    for seed in content["seeds"]:
+        base = Path(output_dir) / BASELINE / f"seed{seed}"
+        if isinstance(content["baseline"], str):
+            base = Path(content["baseline"].format(seed=seed))
+        else:
+            settings = {**common, **content["baseline"]}
+            chosen = resolve(recipe, **settings, method=BASELINE, seed=seed)
+            planned.append(PlannedRun(BASELINE, chosen, base))
+        for variant, changes in content["variants"].items():
+            for rate in content.get("rates", [None]):
+                settings = {**common, **changes, "seed": seed, "dense_epochs": 0}
+                settings["baseline"] = str(base / "dense.keras")
+                if rate is not None:
+                    settings["rate"] = rate
+                chosen = resolve(recipe, **settings)
+                folder = (
+                    Path(output_dir) / variant / f"rate{chosen.rate}" / f"seed{seed}"
+                )
+                planned.append(PlannedRun(variant, chosen, folder))
+    return planned
+
+
+def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
+    """Does what is not done yet, one run after the other.
+
+    Args:
+        planned: the runs, see `plan`.
+
+    Returns:
+        The runs that failed, and why; the others are finished.
+    """
+    failed: list[tuple[PlannedRun, Exception]] = []
+    started = time.monotonic()
+    left = [run for run in planned if not (run.folder / "result.json").is_file()]
+    if len(left) < len(planned):
+        rich.print(f"{len(planned) - len(left)} of {len(planned)} runs are finished.")
+    for number, run in enumerate(left, start=1):
+        estimate = ""
+        if number > 1:
+            each = (time.monotonic() - started) / (number - 1) / 60
+            estimate = f", about {each * (len(left) - number + 1):.0f} minutes left"
+        rich.print(f"[bold]Run {number} of {len(left)}{estimate}:[/bold] {run.folder}")
+        try:
+            runs.run(run.settings, run.folder)
+        except (ValueError, FileNotFoundError) as error:
+            # The others do not depend on it, but for those that prune this baseline.
+            rich.print(f"[red]failed:[/red] {error}")
+            failed.append((run, error))
+        keras.utils.clear_session()
+    return failed
+
+
+def main(argv: list[str]) -> None:
+    """Runs the sweep whose file is named."""
+    if len(argv) != 2:
+        raise app.UsageError("Name one sweep: experiments/sweeps/main.json, say.")
+    training.quiet()
+    path = Path(argv[1])
+    output_dir = Path(_OUTPUT_DIR.value or Path("runs") / path.stem)
+    try:
+        planned = plan(json.loads(path.read_text("utf-8")), output_dir)
+    except (OSError, ValueError) as error:
+        raise app.UsageError(f"{path}: {error}") from error
+    failed = execute(planned)
+    if failed:
+        sys.exit(f"{len(failed)} of {len(planned)} runs failed.")
+    rich.print(f"All {len(planned)} runs in {output_dir} are finished.")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import sweep, tables
+from experiments.sweep import plan
+
+SWEEPS = Path(sweep.__file__).parent / "sweeps"
+SMALL = {
+    "settings": {
+        "train_examples": 64,
+        "batch_size": 32,
+        "epochs": 2,
+        "formats": [],
+        "pruning": ["dropout=0.25"],
+    },
+    "baseline": {"dense_epochs": 1},
+    "variants": {"pgmpf": {}, "sfp": {"method": "sfp"}},
+    "rates": [0.4],
+    "seeds": [3],
+}
+
+
+def test_every_variant_starts_from_its_seeds_baseline(tmp_path):
+    content = SMALL | {"rates": [0.4, 0.7], "seeds": [0, 1]}
+    planned = plan(content, tmp_path)
+    assert len(planned) == 2 * (1 + 2 * 2)
+    assert len({run.folder for run in planned}) == len(planned)
+    for index, run in enumerate(planned):
+        if run.variant == "baseline":
+            assert run.settings.method == "baseline"
+            assert run.settings.dense_epochs == 1
+            continue
+        source = Path(run.settings.baseline)
+        (base,) = [other for other in planned[:index] if other.folder == source.parent]
+        assert source.name == "dense.keras"
+        assert base.settings.seed == run.settings.seed
+        assert run.settings.pruning == ("dropout=0.25",)
+
+
+def test_variants_may_have_their_own_rates_and_anothers_baseline(tmp_path):
+    content = {k: v for k, v in SMALL.items() if k != "rates"}
+    content["variants"] = {"a": {"rate": 0.3}, "b": {"rate": 0.6}}
+    content["baseline"] = "runs/other/baseline/seed{seed}"
+    planned = plan(content, tmp_path)
+    assert [(run.variant, run.settings.rate) for run in planned] == [
+        ("a", 0.3),
+        ("b", 0.6),
+    ]
+    expected = str(Path("runs/other/baseline/seed3/dense.keras"))
+    assert {run.settings.baseline for run in planned} == {expected}
+
+
+@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.json")), ids=lambda p: p.stem)
+def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
+    planned = plan(json.loads(path.read_text()), tmp_path)
+    assert {run.settings.dataset for run in planned} == {"fashion_mnist"}
+    assert len({run.settings.seed for run in planned}) >= 3
+
+
+def test_the_main_sweep_compares_the_whole_family(tmp_path):
+    content = json.loads((SWEEPS / "main.json").read_text())
+    planned = [run for run in plan(content, tmp_path) if run.variant != "baseline"]
+    methods = {"hard", "sfp", "asfp", "asrfp", "pgmpf_no_dropout", "pgmpf"}
+    assert {run.settings.method for run in planned} == methods
+    assert {run.settings.rate for run in planned} == {0.4, 0.7}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "pgmpf"}, "A sweep has baseline, seeds, variants and may have"),
+        ({"variants": {"a": {"speed": 1}}}, "Unknown settings speed"),
+        ({"rates": [1.0]}, "rate=1.0"),
+    ],
+)
+def test_what_is_not_a_sweep_is_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        plan(SMALL | changes, tmp_path)
+    with pytest.raises(ValueError, match="A sweep has"):
+        plan([], tmp_path)
+
+
+def test_a_sweep_runs_once_and_becomes_a_table(tmp_path, capsys):
+    planned = plan(SMALL, tmp_path / "small")
+    assert sweep.execute(planned) == []
+    records = tables.collect(tmp_path / "small")
+    assert {record["variant"] for record in records} == {"pgmpf", "sfp"}
+    assert {len(record["curve"]) for record in records} == {2}
+    assert len({record["dense_accuracy"] for record in records}) == 1
+    capsys.readouterr()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert sweep.execute(planned) == []
+    assert "3 of 3 runs are finished" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path):
+    content = SMALL | {"baseline": str(tmp_path / "nowhere{seed}")}
+    planned = plan(content, tmp_path / "small")
+    failed = sweep.execute(planned)
+    assert [run.variant for run, _ in failed] == ["pgmpf", "sfp"]
+    assert all("`baseline` must be a .keras file" in str(error) for _, error in failed)
