@@ -1,0 +1,40 @@
+import pytest
+
+from experiments import ladder, runs
+from experiments.settings import Settings
+
+
+def test_every_rung_is_there_and_smaller(tmp_path):
+    runs.run(
+        Settings(
+            dataset="digits",
+            model="resnet8",
+            train_examples=256,
+            batch_size=32,
+            dense_epochs=2,
+            epochs=2,
+            formats=(),
+        ),
+        tmp_path,
+    )
+    rungs = list(ladder.climb(tmp_path, qat_epochs=1, learning_rate=1e-3))
+    assert [(rung.network, rung.precision) for rung in rungs] == [
+        ("dense", "float32"),
+        ("small", "float32"),
+        ("small", "float16"),
+        ("small", "dynamic"),
+        ("small", "int8"),
+        ("small", ladder.QAT),
+    ]
+    dense, small, half, dynamic, int8, aware = rungs
+    assert dense.bytes > small.bytes > half.bytes > dynamic.bytes
+    assert max(int8.bytes, aware.bytes) < half.bytes
+    for rung in (half, dynamic, int8):
+        assert rung.accuracy == pytest.approx(small.accuracy, abs=0.1)
+    assert aware.accuracy > int8.accuracy - 0.1  # it has been trained meanwhile
+    assert len(list((tmp_path / "ladder").rglob("*.tflite"))) == 6
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"run_dir.*compacted\.keras"):
+        next(ladder.climb(tmp_path, qat_epochs=1, learning_rate=1e-3))
