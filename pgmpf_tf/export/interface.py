@@ -110,9 +110,8 @@ def is_legacy(model: Any) -> bool:
 
 def _output_names(model) -> list[str]:
     """The keys of a dictionary of outputs, else the names of the output layers."""
-    outputs = getattr(model, "_outputs_struct", None)
-    if isinstance(outputs, dict) and len(outputs) == len(model.outputs):
-        return sorted(outputs)  # the order in which `tree.flatten` takes them
+    if isinstance(model.output, dict) and len(model.output) == len(model.outputs):
+        return sorted(model.output)  # the order in which `tree.flatten` takes them
     return list(model.output_names)
 
 

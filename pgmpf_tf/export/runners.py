@@ -52,6 +52,9 @@ def tflite_invoke(path: Path, samples: Arrays, threads: int = 1) -> Callable[[],
     interpreter = Interpreter(str(path), num_threads=threads)
     # While a signature runner is held, the interpreter refuses to work by itself.
     details = interpreter.get_signature_runner(SIGNATURE).get_input_details()
+    for name, detail in details.items():
+        if samples[name].shape != tuple(detail["shape"]):
+            interpreter.resize_tensor_input(detail["index"], samples[name].shape)
     interpreter.allocate_tensors()
     for name, detail in details.items():
         interpreter.set_tensor(detail["index"], _quantize(samples[name], detail))

@@ -130,6 +130,19 @@ def test_sequential_and_subclassed_models(tmp_path):
         np.testing.assert_allclose(output, model(data), rtol=1e-5)
 
 
+def test_sizes_may_vary(tmp_path):
+    image = keras.Input((None, None, 3), name="image")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="stem")(image))
+    model = keras.Model(image, x)
+    data = np.ones((2, 9, 7, 3), "float32")
+    report = export(model, tmp_path, verification_data=data)
+    runner = tflite_signature(report["tflite"].path)
+    for shape in ((2, 9, 7, 3), (1, 12, 5, 3)):
+        data = np.random.default_rng(0).normal(size=shape).astype("float32")
+        (output,) = runner(image=data).values()
+        np.testing.assert_allclose(output, model(data), atol=1e-5)
+
+
 def test_what_was_there_is_replaced(tmp_path):
     for classes in (4, 3):
         export(convnet(classes=classes), tmp_path)
