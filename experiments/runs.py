@@ -12,7 +12,7 @@ import rich
 import tensorflow as tf
 
 import pgmpf_tf
-from experiments import datasets, evaluation, models, training
+from experiments import datasets, evaluation, models, quantization, training
 from experiments.datasets import Data
 from experiments.run_directory import RunDirectory
 from experiments.settings import Settings
@@ -202,6 +202,8 @@ def _agreement(masked: np.ndarray, outputs: dict[str, np.ndarray]) -> dict[str, 
 
 def _quantize(model, data, directory, images):
     settings = directory.settings
+    if settings.qat_epochs:
+        model = quantization.quantize_aware(model, data, settings, settings.qat_epochs)
     batches = data.train_batches(256, seed=settings.seed, epochs=1)
     report = pgmpf_tf.export(
         model,

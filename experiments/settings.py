@@ -106,6 +106,9 @@ class Settings:
         "Precision of a second TFLite file of the small network.",
         choices=("none", "float16", "dynamic", "int8"),
     )
+    qat_epochs: int | None = _setting(
+        None, "Epochs of quantization-aware training (tfmot) before quantize=int8."
+    )
     data_dir: str | None = _setting(
         None,
         "Folder with the original files: the four .gz files of fashion_mnist, the "
@@ -139,6 +142,10 @@ class Settings:
             self._refuse("dense_epochs", "at least 0, and 1 for the baseline")
         if self.epochs < 1:
             self._refuse("epochs", "at least 1")
+        if self.qat_epochs is not None and self.qat_epochs < 1:
+            self._refuse("qat_epochs", "at least 1")
+        if self.qat_epochs is not None and self.quantize != "int8":
+            self._refuse("quantize", "int8 with qat_epochs")
         if not {*self.formats} <= {"saved_model", "tflite", "keras"}:
             self._refuse("formats", "any of saved_model, tflite, keras")
         if not all(0 < drop < 1 for drop in self.lr_drops):

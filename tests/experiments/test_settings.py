@@ -75,6 +75,8 @@ def test_pruning_from_scratch_and_from_a_trained_network_differ():
         ({"method": "magic"}, "`method` must be one of baseline, .*method='magic'"),
         ({"strategy": "tpu"}, "strategy='tpu'"),
         ({"quantize": "int4"}, "quantize='int4'"),
+        ({"qat_epochs": 2}, "`quantize` must be int8 with qat_epochs.*'none'"),
+        ({"qat_epochs": 0, "quantize": "int8"}, "qat_epochs=0"),
         ({"coupling": "loose"}, "coupling='loose'"),
         ({"epochs": 0}, "epochs=0"),
         ({"dense_epochs": -1}, "dense_epochs=-1"),

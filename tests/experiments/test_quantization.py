@@ -1,11 +1,11 @@
 import pytest
 
-from experiments import ladder, runs
+from experiments import quantization, runs
 from experiments.settings import Settings
 
 
 def test_every_rung_is_there_and_smaller(tmp_path):
-    runs.run(
+    result = runs.run(
         Settings(
             dataset="digits",
             model="resnet8",
@@ -14,17 +14,21 @@ def test_every_rung_is_there_and_smaller(tmp_path):
             dense_epochs=2,
             epochs=2,
             formats=(),
+            quantize="int8",
+            qat_epochs=1,
         ),
         tmp_path,
     )
-    rungs = list(ladder.climb(tmp_path, qat_epochs=1, learning_rate=1e-3))
+    assert result["quantized"]["tflite"]["precision"] == "int8"
+    assert (tmp_path / "exports" / "compacted" / "model_int8.tflite").is_file()
+    rungs = list(quantization.climb(tmp_path, qat_epochs=1))
     assert [(rung.network, rung.precision) for rung in rungs] == [
         ("dense", "float32"),
         ("small", "float32"),
         ("small", "float16"),
         ("small", "dynamic"),
         ("small", "int8"),
-        ("small", ladder.QAT),
+        ("small", quantization.QAT),
     ]
     dense, small, half, dynamic, int8, aware = rungs
     assert dense.bytes > small.bytes > half.bytes > dynamic.bytes
@@ -37,4 +41,4 @@ def test_every_rung_is_there_and_smaller(tmp_path):
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"run_dir.*compacted\.keras"):
-        next(ladder.climb(tmp_path, qat_epochs=1, learning_rate=1e-3))
+        next(quantization.climb(tmp_path, qat_epochs=1))
