@@ -69,7 +69,7 @@ def images(model: keras.Model, count: int, seed: int) -> np.ndarray:
     return (0.5 * (patches[:, rows][:, :, columns] + noise)).astype("float32")
 
 
-def randomize(model: keras.Model, seed: int, batch: int = 8) -> None:
+def randomize(model: keras.Model, seed: int, batch: int = 32) -> None:
     """Gives every weight a value as after training, none of them 0 or 1.
 
     Kernels are He-normal; biases, scales and offsets are random. The statistics of

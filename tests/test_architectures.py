@@ -12,9 +12,7 @@ import pgmpf_tf
 from experiments import applications
 
 CLASSES = 7
-# Sums in another order: float32 rounding, which grows with the depth. The outputs are
-# compared relative to the largest one.
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # of the largest output
 
 
 def build(name):
@@ -57,7 +55,7 @@ def test_the_small_model_is_the_masked_one(dense, coupling):
     model, weights, cost = dense
     model.set_weights(weights)
     masked = prune(model, coupling)
-    applications.settle(masked, applications.images(model, 8, seed=1))
+    applications.settle(masked, applications.images(model, 32, seed=1))
     images = applications.images(model, 3, seed=2)
     expected = outputs(masked, images)
     # If the outputs hardly depended on the image, an error would not be seen.
@@ -65,7 +63,11 @@ def test_the_small_model_is_the_masked_one(dense, coupling):
 
     small = pgmpf_tf.compact(masked)
     error = np.abs(outputs(small, images) - expected).max()
-    assert error <= TOLERANCE * np.abs(expected).max()
+    # The deepest ones amplify the rounding of float32: a last bit of the image is seen.
+    rounding = np.abs(
+        outputs(masked, np.nextafter(images, np.float32(256))) - expected
+    ).max()
+    assert error <= max(TOLERANCE * np.abs(expected).max(), 5 * rounding)
     assert interface(small) == interface(model)
     assert isinstance(small.input, type(model.input))
     assert all(type(o).__module__.startswith("keras.") for o in small.operations)
