@@ -316,8 +316,10 @@ class Selection(Wired):
         return [[np.take(filled, numbers, axis=axis)]]
 
     def layout(self, node, kept, needed, read):
-        taken = [np.ones_like(needed[0])]
-        chosen = kept[0] & self.pull(node, taken, [read[0].shape])[0]
+        axis = node.operation.axis
+        present = expand(kept[0], axis, node.inputs[0].shape[axis])
+        everything = [np.ones((1,) * present.ndim, bool)]
+        chosen = present & self.pull(node, everything, [present.shape])[0]
         if not chosen.any():
             raise NoRule("only its zeros are read")
         return [chosen], [self.sources(node, [chosen], False)[0][0]]
