@@ -86,7 +86,13 @@ def test_a_value_out_of_range_is_named(field, value, message):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rate_end", "1"), ("dropout", True), ("frequency", 1.0), ("pretrained", 1), ("kernels_only", None)],
+    [
+        ("rate_end", "1"),
+        ("dropout", True),
+        ("frequency", 1.0),
+        ("pretrained", 1),
+        ("kernels_only", None),
+    ],
 )
 def test_a_value_of_a_wrong_type_is_named(field, value):
     with pytest.raises(TypeError, match=f"`{field}`"):

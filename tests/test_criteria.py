@@ -128,7 +128,9 @@ def test_weights_that_are_not_finite_are_refused(bad):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"`criterion` must be one of 'l1', 'l2'.*'l3'"):
+    with pytest.raises(
+        ValueError, match=r"`criterion` must be one of 'l1', 'l2'.*'l3'"
+    ):
         criteria.resolve("l3", seed=0)
     with pytest.raises(ValueError, match=r"`combine` must be one of 'sum'.*'median'"):
         criteria.resolve("l2", combine="median", seed=0)

@@ -55,9 +55,9 @@ class PrunedModel(MaskedTrainer, Functional):
         elif len(inputs) == len(outputs) == 1:
             inputs, outputs = inputs[0], outputs[0]
         Functional.__init__(self, inputs, outputs, name=model.name)
-        known = {*vars(self), *vars(keras.Sequential()), *_OF_TRAINING}
+        known = {*vars(self), *_OF_TRAINING}
         for name, value in vars(model).items():
-            if name not in known:
+            if isinstance(model, Functional) and name not in known:
                 setattr(self, name, value)
         self._pruner = pruner
         self._settings = settings

@@ -135,7 +135,9 @@ def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:
 
 
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    layers = model._flatten_layers(include_self=False)
+    # Not `model._flatten_layers()`: a model may hold others that are not in its graph,
+    # such as a teacher with layers of the same names.
+    layers = [inner for layer in model.layers for inner in layer._flatten_layers()]
     return [layer for layer in layers if not layer._layers]
 
 
@@ -174,12 +176,19 @@ def _check_model(model: Any) -> None:
             "know its input shape yet. Give it a `keras.Input`, or call "
             "`model.build(input_shape)`."
         )
+    own_step = type(model).train_step is not keras.Model.train_step
+    if own_step and not isinstance(model, Functional):
+        raise ValueError(
+            "`model` has a `train_step` of its own, which can be kept only if its "
+            "class is built from inputs and outputs, as a Functional model is. "
+            f"Received: model={model.name!r} of type {type(model).__name__}"
+        )
 
 
 @functools.cache
 def _pruned_class(base: type[keras.Model]) -> type[PrunedModel]:
     """The class of the wrapped model: it keeps the methods of the user's own class."""
-    if base in (Functional, keras.Sequential):
+    if base is Functional or not issubclass(base, Functional):
         return PrunedModel
     # The name is the registered one: a file is always loaded by PrunedModel, which
     # wraps the user's model anew.

@@ -123,7 +123,7 @@ class Distiller(keras.Model):
         self.distance = keras.metrics.Mean(name="distance")
 
     def train_step(self, data):
-        x, _ = data
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         taught = keras.ops.softmax(self.teacher(x) / self.temperature)
         with tf.GradientTape() as tape:
             scores = self(x, training=True) / self.temperature
@@ -157,6 +157,7 @@ def distiller():
 def test_a_step_of_the_user_s_own_runs_and_is_masked(optimizer, tmp_path):
     x, y = images_and_labels()
     teacher = convnet("teacher")
+    teacher.trainable = False  # and its layers have the names of the student's
     student = distiller()
     student.teacher = teacher
     model = wrap(student, 0.5, method="asrfp")
@@ -178,6 +179,7 @@ def test_a_step_of_the_user_s_own_runs_and_is_masked(optimizer, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "student.keras")
     assert isinstance(loaded, Distiller)
     assert loaded.temperature == 4.0
+    assert loaded.masks().keys() == model.masks().keys()
     np.testing.assert_array_equal(
         loaded.predict(x, verbose=0), model.predict(x, verbose=0)
     )
@@ -190,7 +192,7 @@ class Raw(keras.Model):
     """A step that hands TensorFlow's variables to the optimizer, in its own order."""
 
     def train_step(self, data):
-        x, y = data
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         variables = [v.value for v in reversed(self.trainable_variables)]
         with tf.GradientTape() as tape:
             loss = self.compute_loss(y=y, y_pred=self(x, training=True))
