@@ -27,14 +27,12 @@ SETTINGS = settings.resolve(
     prune_learning_rate=0.05,
 )
 
-_DEMO_DIR = flags.DEFINE_string("demo_dir", "runs/demo", "Folder of the demo's files.")
-
 
 def main(argv: list[str]) -> None:
     """Runs the demo; one that was stopped goes on, one that is finished starts anew."""
     del argv
     training.quiet()
-    directory = Path(_DEMO_DIR.value)
+    directory = Path(flags.FLAGS.demo_dir)
     if (directory / "result.json").is_file():
         shutil.rmtree(directory)
     result = runs.run(SETTINGS, directory)
@@ -43,4 +41,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("demo_dir", "runs/demo", "Folder of the demo's files.")
     app.run(main)

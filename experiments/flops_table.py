@@ -37,11 +37,6 @@ COUPLINGS = ("independent", "grouped")
 # The paper leaves the convolutions on ResNet-50's shortcuts alone.
 SHORTCUTS = {"resnet50": ("*_0_conv",)}
 
-_RESULTS = flags.DEFINE_string(
-    "results_dir", "experiments/results", "Folder of flops.json and flops.md."
-)
-_NETWORKS = flags.DEFINE_list("networks", list(PUBLISHED), "Networks to count.")
-
 
 def count(name: str, coupling: str, rate: float) -> dict[str, int]:
     """Multiply-accumulates of the convolutions before and after.
@@ -152,19 +147,21 @@ def main(argv: list[str]) -> None:
     """Counts what is not in `flops.json` yet, and writes the table."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    unknown = sorted(set(_NETWORKS.value) - set(PUBLISHED))
+    unknown = sorted(set(flags.FLAGS.networks) - set(PUBLISHED))
     if unknown:
         raise app.UsageError(
             f"--networks may be {', '.join(PUBLISHED)}. Received: {', '.join(unknown)}"
         )
     training.quiet()
-    folder = Path(_RESULTS.value)
+    folder = Path(flags.FLAGS.results_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "flops.json"
     known = json.loads(path.read_text("utf-8")) if path.is_file() else []
     done = {(r["network"], r["coupling"], r["rate"]): r for r in known}
     rows = list(published_rows(list(PUBLISHED)))
-    wanted = [row for row in rows if row[0] in _NETWORKS.value and row[:3] not in done]
+    wanted = [
+        row for row in rows if row[0] in flags.FLAGS.networks and row[:3] not in done
+    ]
     for name, coupling, rate, percent in track(wanted, "pruning and compacting"):
         done[name, coupling, rate] = {
             "network": name,
@@ -186,4 +183,8 @@ def _replace(path, text):
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "results_dir", "experiments/results", "Folder of flops.json and flops.md."
+    )
+    flags.DEFINE_list("networks", list(PUBLISHED), "Networks to count.")
     app.run(main)

@@ -37,9 +37,6 @@ from absl import app, flags
 from experiments import runs, training
 from experiments.settings import Settings, resolve
 
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
-)
 BASELINE = "baseline"
 
 
@@ -139,7 +136,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("Name one sweep: experiments/sweeps/main.json, say.")
     training.quiet()
     path = Path(argv[1])
-    output_dir = Path(_OUTPUT_DIR.value or Path("runs") / path.stem)
+    output_dir = Path(flags.FLAGS.output_dir or Path("runs") / path.stem)
     try:
         planned = plan(json.loads(path.read_text("utf-8")), output_dir)
     except (OSError, ValueError) as error:
@@ -151,4 +148,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string(
+        "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
+    )
     app.run(main)

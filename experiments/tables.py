@@ -22,8 +22,6 @@ from experiments.sweep import BASELINE
 matplotlib.use("Agg")
 from matplotlib import pyplot  # after the choice of a backend without a window
 
-_RESULTS = flags.DEFINE_string("results_dir", "experiments/results", "Where to write.")
-
 
 def collect(folder: Path) -> list[dict[str, Any]]:
     """The finished pruning runs below a sweep's folder.
@@ -232,7 +230,7 @@ def main(argv: list[str]) -> None:
     """Writes the tables and figures of the sweep whose folder is named."""
     if len(argv) != 2:
         raise app.UsageError("Name one sweep's folder: runs/main, say.")
-    folder, results = Path(argv[1]), Path(_RESULTS.value)
+    folder, results = Path(argv[1]), Path(flags.FLAGS.results_dir)
     try:
         records = collect(folder)
     except ValueError as error:
@@ -249,4 +247,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("results_dir", "experiments/results", "Where to write.")
     app.run(main)
