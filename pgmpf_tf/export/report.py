@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 
@@ -69,11 +70,13 @@ class ExportReport:
         table = Table(
             title=str(self.artifacts[0].path.parent),
             caption=f"held against the model on {self.samples} {kind} samples",
+            box=SIMPLE,
         )
-        table.add_column("artifact")
-        table.add_column("precision")
-        for heading in ("bytes", "max dev.", "mean dev.", "same top-1", "latency"):
-            table.add_column(heading, justify="right")
+        # Where it is narrow, names are folded: half a number would be a wrong one.
+        table.add_column("artifact", overflow="fold")
+        table.add_column("precision", no_wrap=True)
+        for heading in ("bytes", "max dev.", "mean", "top-1", "latency"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in self.artifacts:
             agreement, latency = row.top1_agreement, row.latency_ms
             table.add_row(
