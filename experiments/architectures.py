@@ -26,9 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import rich
 from absl import app, flags
-from rich.markdown import Markdown
 from rich.progress import Progress
 
 import pgmpf_tf
@@ -281,7 +279,7 @@ def main(argv: list[str]) -> None:
     path = Path(_TABLE.value)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
-    rich.print(Markdown(text))
+    print(text)
 
 
 if __name__ == "__main__":
