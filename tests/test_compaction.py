@@ -106,6 +106,17 @@ def test_zeros_of_another_tool_are_found():
     assert kept == 8 - sum(constant[[0, 3, 5]] <= 0)
 
 
+def test_a_constant_channel_is_not_taken_for_zero():
+    model = residual_network()
+    norm = model.get_layer("norm1b")
+    gamma, beta, mean, variance = norm.get_weights()
+    gamma[:4], beta[:2], beta[2:4] = 0, 0, 0.5
+    norm.set_weights([gamma, beta, mean, variance])
+    small = pgmpf_tf.compact(model)
+    assert small.get_layer("conv1b").filters == 6
+    assert_same(model, small)
+
+
 def test_what_nobody_reads_goes():
     model = residual_network()
     layer = model.get_layer("conv0b")
