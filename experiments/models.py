@@ -6,6 +6,7 @@ All of them return logits: the last Dense layer has no activation.
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import keras
 from keras import layers, ops
@@ -34,7 +35,8 @@ def build(
     Args:
         name: `resnet8` to `resnet110` (the CIFAR family, 3x3 stem of 16 filters,
             parameter-free shortcuts), `vgg16_bn`, `resnet18` and `resnet34` (the
-            ImageNet family), or a constructor of `keras.applications` in any case.
+            ImageNet family), a constructor of `keras.applications` in any case, or
+            the path of a `.keras` file, whose architecture gets new weights.
         input_shape: height, width and channels of one image.
         num_classes: number of logits.
 
@@ -43,8 +45,9 @@ def build(
         `(batch, num_classes)` logits.
 
     Raises:
-        ValueError: if the name is unknown, or the shape or the number of classes is
-            not positive.
+        ValueError: if the name is unknown, the shape or the number of classes is not
+            positive, or a file's network has another shape or number of classes.
+        FileNotFoundError: if there is no such file.
     """
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ValueError(
@@ -55,6 +58,8 @@ def build(
         raise ValueError(
             f"`num_classes` must be at least 2. Received: num_classes={num_classes}"
         )
+    if name.endswith(".keras"):
+        return _from_file(Path(name), tuple(input_shape), num_classes)
     name = name.lower()
     if name in APPLICATIONS:
         return APPLICATIONS[name](
@@ -76,6 +81,22 @@ def build(
         )
     logits = layers.Dense(num_classes, name="classifier")(features)
     return keras.Model(image, logits, name=name)
+
+
+def _from_file(path: Path, input_shape, num_classes: int) -> keras.Model:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"`name` must be a .keras file. Received: name='{path}'"
+        )
+    # A clone is built from the configuration: its weights are drawn anew.
+    model = keras.models.clone_model(keras.saving.load_model(path, compile=False))
+    shapes = (model.input_shape[1:], model.output_shape[1:])
+    if shapes != (input_shape, (num_classes,)):
+        raise ValueError(
+            f"The network in {path} goes from {shapes[0]} to {shapes[1]}, "
+            f"the data from {input_shape} to {(num_classes,)}."
+        )
+    return model
 
 
 def _conv_bn(x, filters: int, size: int, name: str, *, strides: int = 1):

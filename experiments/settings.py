@@ -35,7 +35,8 @@ class Settings:
     model: str = _setting(
         "resnet8",
         "Network: resnet8, 14, 20, 32, 44, 56, 110 (CIFAR), vgg16_bn, resnet18, "
-        "resnet34, or a name in keras.applications.",
+        "resnet34, a name in keras.applications, or a .keras file, whose architecture "
+        "gets new weights (the small network from scratch, say).",
     )
     method: str = _setting(
         "pgmpf",

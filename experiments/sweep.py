@@ -16,7 +16,10 @@ A sweep is a JSON file:
 `settings` are for all runs; `baseline` adds those of the dense training that comes
 first, once per seed, or names the folder of another sweep that has done it, with
 `{seed}` in it; every variant adds its own. Without `rates` a variant has its own
-`rate`. Every run has its own folder below --output_dir; finished runs are skipped, and
+`rate`. In the texts of a variant, `{seed}` and `{rate}` stand for those of the run;
+`{"method": "baseline", "baseline": null, "dense_epochs": 30, "model":
+"runs/main/pgmpf/rate{rate}/seed{seed}/compacted.keras"}` trains the small network from
+scratch. Every run has its own folder below --output_dir; finished runs are skipped, and
 one that was killed goes on.
 """
 
@@ -88,16 +91,23 @@ def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
             planned.append(PlannedRun(BASELINE, chosen, base))
         for variant, changes in content["variants"].items():
             for rate in content.get("rates", [None]):
-                settings = {**common, **changes, "seed": seed, "dense_epochs": 0}
-                settings["baseline"] = str(base / "dense.keras")
+                start = {"dense_epochs": 0, "baseline": str(base / "dense.keras")}
+                settings = {**common, **start, **_fill_in(changes, seed, rate)}
                 if rate is not None:
                     settings["rate"] = rate
-                chosen = resolve(recipe, **settings)
+                chosen = resolve(recipe, **settings | {"seed": seed})
                 folder = (
                     Path(output_dir) / variant / f"rate{chosen.rate}" / f"seed{seed}"
                 )
                 planned.append(PlannedRun(variant, chosen, folder))
     return planned
+
+
+def _fill_in(changes, seed, rate):
+    return {
+        name: value.format(seed=seed, rate=rate) if isinstance(value, str) else value
+        for name, value in changes.items()
+    }
 
 
 def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:

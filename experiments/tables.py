@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,24 @@ def collect(folder: Path) -> list[dict[str, Any]]:
         variant = path.relative_to(folder).parts[0]
         if variant == BASELINE:
             continue
+        # A network from scratch is small, and has no dense one before it.
+        small = result.get("small", result.get("dense"))
+        dense = result["dense"] if "small" in result else {}
         metrics = (path.parent / "metrics.jsonl").read_text("utf-8").splitlines()
         epochs = list(map(json.loads, metrics))
+        if "small" in result:
+            epochs = [epoch for epoch in epochs if epoch["stage"] == "pruned"]
         records.append(
             {
                 "variant": variant,
                 "rate": result["settings"]["rate"],
                 "seed": result["settings"]["seed"],
-                "dense_accuracy": result["dense"]["accuracy"],
-                "accuracy": result["small"]["accuracy"],
-                "dense_macs": result["dense"]["conv_macs"],
-                "macs": result["small"]["conv_macs"],
-                "latency_ms": _latency(result["small"]),
-                "curve": [e["val_accuracy"] for e in epochs if e["stage"] == "pruned"],
+                "dense_accuracy": dense.get("accuracy"),
+                "accuracy": small["accuracy"],
+                "dense_macs": dense.get("conv_macs"),
+                "macs": small["conv_macs"],
+                "latency_ms": _latency(small),
+                "curve": [epoch["val_accuracy"] for epoch in epochs],
                 "seconds": result["training_seconds"],
                 "environment": result["environment"],
             }
@@ -84,6 +88,7 @@ def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for record in records:
         groups.setdefault((record["variant"], record["rate"]), []).append(record)
+    dense_macs = max((record["dense_macs"] or 0 for record in records), default=0)
     own_rates = len(groups) == len({variant for variant, _ in groups})
     rows = []
     for (variant, rate), members in groups.items():
@@ -101,12 +106,10 @@ def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "accuracy": _mean(members, "accuracy"),
                 "accuracy_std": _std([member["accuracy"] for member in members]),
                 "dense_accuracy": _mean(members, "dense_accuracy"),
-                "macs_removed": 1 - _mean(members, "macs") / members[0]["dense_macs"],
-                "latency_ms": (
-                    None
-                    if members[0]["latency_ms"] is None
-                    else _mean(members, "latency_ms")
+                "macs_removed": (
+                    1 - _mean(members, "macs") / dense_macs if dense_macs else None
                 ),
+                "latency_ms": _mean(members, "latency_ms"),
             }
             | (_paired(members, best) if best else {})
         )
@@ -129,8 +132,10 @@ def _paired(members, rivals):
     }
 
 
-def _mean(records: Iterable[dict[str, Any]], key: str) -> float:
-    return statistics.mean(record[key] for record in records)
+def _mean(records: list[dict[str, Any]], key: str) -> float | None:
+    """The mean of a figure, or None where there is none."""
+    values = [record[key] for record in records if record[key] is not None]
+    return statistics.mean(values) if values else None
 
 
 def _std(values: list[float]) -> float | None:
@@ -161,14 +166,18 @@ def markdown(name: str, records: list[dict[str, Any]]) -> str:
         if "difference" in row:
             difference = _points(row["difference"], row["difference_std"], "+.2f")
             rival = f"{difference} ({row['best_rival']})"
-        latency = row["latency_ms"]
         lines.append(
             f"| {row['variant']} | {row['rate']} | {len(row['seeds'])} "
             f"| {_points(row['accuracy'], row['accuracy_std'], '.2f')} | {rival} "
-            f"| {100 * row['dense_accuracy']:.2f} | {row['macs_removed']:.1%} "
-            f"| {'-' if latency is None else f'{latency:.3f} ms'} |"
+            f"| {_shown(row['dense_accuracy'], '.2%')} "
+            f"| {_shown(row['macs_removed'], '.1%')} "
+            f"| {_shown(row['latency_ms'], '.3f', ' ms')} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _shown(value, form, unit=""):
+    return "-" if value is None else format(value, form) + unit
 
 
 def _points(mean, std, form):

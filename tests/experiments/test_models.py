@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+import pgmpf_tf
 from experiments import models
 
 
@@ -75,3 +76,21 @@ def test_bad_arguments_are_named(arguments, message):
     good = {"name": "resnet8", "input_shape": (8, 8, 1), "num_classes": 10}
     with pytest.raises(ValueError, match=message):
         models.build(**(good | arguments))
+
+
+def test_an_architecture_from_a_file_gets_new_weights(tmp_path):
+    shape = {"input_shape": (8, 8, 1), "num_classes": 10}
+    path = str(tmp_path / "small.keras")
+    pruned = pgmpf_tf.wrap(models.build("resnet8", **shape), rate=0.5)
+    pruned.apply_masks()
+    small = pgmpf_tf.compact(pruned)
+    small.save(path)
+    fresh, other = models.build(path, **shape), models.build(path, **shape)
+    assert pgmpf_tf.profile(fresh).macs == pgmpf_tf.profile(small).macs
+    for model in (small, other):
+        kernel = model.get_layer("stem_conv").kernel.numpy()
+        assert not np.allclose(fresh.get_layer("stem_conv").kernel, kernel)
+    with pytest.raises(ValueError, match=r"goes from \(8, 8, 1\) to \(10,\)"):
+        models.build(path, input_shape=(8, 8, 3), num_classes=10)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        models.build("nowhere.keras", **shape)

@@ -52,6 +52,18 @@ def test_variants_may_have_their_own_rates_and_anothers_baseline(tmp_path):
     assert {run.settings.baseline for run in planned} == {expected}
 
 
+def test_texts_of_a_variant_may_name_seed_and_rate(tmp_path):
+    variant = {
+        "method": "baseline",
+        "baseline": None,
+        "dense_epochs": 2,
+        "model": "runs/rate{rate}/seed{seed}.keras",
+    }
+    planned = plan(SMALL | {"variants": {"scratch": variant}}, tmp_path)
+    assert planned[1].settings.model == "runs/rate0.4/seed3.keras"
+    assert (planned[1].settings.baseline, planned[1].settings.dense_epochs) == (None, 2)
+
+
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.json")), ids=lambda p: p.stem)
 def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
     planned = plan(json.loads(path.read_text()), tmp_path)
@@ -62,7 +74,7 @@ def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
 def test_the_main_sweep_compares_the_whole_family(tmp_path):
     content = json.loads((SWEEPS / "main.json").read_text())
     planned = [run for run in plan(content, tmp_path) if run.variant != "baseline"]
-    methods = {"hard", "sfp", "asfp", "asrfp", "pgmpf_no_dropout", "pgmpf"}
+    methods = {"baseline", "hard", "sfp", "asfp", "asrfp", "pgmpf_no_dropout", "pgmpf"}
     assert {run.settings.method for run in planned} == methods
     assert {run.settings.rate for run in planned} == {0.4, 0.7}
 

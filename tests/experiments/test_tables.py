@@ -71,12 +71,24 @@ def test_one_run_alone_has_no_spread_and_no_rival(records):
     (row,) = tables.summarise(records[:1])
     assert row["accuracy_std"] is None
     assert "difference" not in row
-    assert "| 90.00 | - | 95.00 |" in tables.markdown("one", records[:1])
+    assert "| 90.00 | - | 95.00% |" in tables.markdown("one", records[:1])
+
+
+def test_a_network_from_scratch_is_compared_without_a_dense_one(records):
+    scratch = [
+        record | {"variant": "scratch", "dense_accuracy": None, "dense_macs": None}
+        for record in records[:3]
+    ]
+    everything = records + scratch
+    rows = {(row["variant"], row["rate"]): row for row in tables.summarise(everything)}
+    assert rows["scratch", 0.7]["macs_removed"] == 0.75
+    text = tables.markdown("main", everything)
+    assert "| scratch | 0.7 | 3 | 90.00 ± 2.00 | +0.00 ± 0.00 (pgmpf) | - |" in text
 
 
 def test_the_table_has_a_row_per_variant_and_rate(records):
     text = tables.markdown("main", records)
-    row = "| pgmpf | 0.7 | 3 | 90.00 ± 2.00 | +4.67 ± 3.51 (sfp) | 95.00 | 75.0% |"
+    row = "| pgmpf | 0.7 | 3 | 90.00 ± 2.00 | +4.67 ± 3.51 (sfp) | 95.00% | 75.0% |"
     assert row in text
     assert text.count("\n| ") == len(ACCURACIES) + 2
     assert "2 cores (a processor)" in text
