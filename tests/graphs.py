@@ -218,7 +218,7 @@ class GraphMaker:
 
     def step_barrier(self, x):
         return self.choice(
-            layers.LayerNormalization(), layers.GroupNormalization(2), Unknown()
+            layers.LayerNormalization(), layers.GroupNormalization(1), Unknown()
         )(x)
 
     def step_dense(self, x):
