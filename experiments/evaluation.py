@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from pathlib import Path
@@ -13,7 +14,50 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 import pgmpf_tf
+from experiments import datasets
 from experiments.datasets import Data
+from experiments.settings import Settings
+
+
+def finished_run(
+    folder: Path,
+) -> tuple[Settings, Data, dict[str, keras.Model]]:
+    """What a finished run of experiments.train worked with, and what it made.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        Its settings, its data, and the networks `"dense"` and `"small"`.
+
+    Raises:
+        ValueError: the folder holds no finished run with both networks.
+    """
+    settings = folder / "settings.json"
+    paths = {"dense": folder / "dense.keras", "small": folder / "compacted.keras"}
+    missing = [str(p) for p in (settings, *paths.values()) if not p.is_file()]
+    if missing:
+        raise ValueError(
+            "`run_dir` must be the folder of a finished run of experiments.train. "
+            f"Received: run_dir={str(folder)!r}, without {', '.join(missing)}"
+        )
+    settings = Settings.from_json(json.loads(settings.read_text("utf-8")))
+    networks = {
+        name: keras.saving.load_model(path, compile=False)
+        for name, path in paths.items()
+    }
+    return settings, load_data(settings), networks
+
+
+def load_data(settings: Settings) -> Data:
+    """The data set that the settings name."""
+    return datasets.load(
+        settings.dataset,
+        data_dir=settings.data_dir,
+        tfds_dir=settings.tfds_dir,
+        train_examples=settings.train_examples,
+        input_size=settings.input_size,
+    )
 
 
 def test_set(data: Data, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,26 +47,7 @@ def climb(run: Path, qat_epochs: int) -> Iterator[Rung]:
     Raises:
         ValueError: the folder holds no finished run with a compacted network.
     """
-    settings = run / "settings.json"
-    stages = {"dense": run / "dense.keras", "small": run / "compacted.keras"}
-    missing = [str(p) for p in (settings, *stages.values()) if not p.is_file()]
-    if missing:
-        raise ValueError(
-            "`run_dir` must be the folder of a finished run of experiments.train. "
-            f"Received: run_dir={str(run)!r}, without {', '.join(missing)}"
-        )
-    settings = Settings.from_json(json.loads(settings.read_text("utf-8")))
-    data = datasets.load(
-        settings.dataset,
-        data_dir=settings.data_dir,
-        tfds_dir=settings.tfds_dir,
-        train_examples=settings.train_examples,
-        input_size=settings.input_size,
-    )
-    network = {
-        name: keras.saving.load_model(path, compile=False)
-        for name, path in stages.items()
-    }
+    settings, data, network = evaluation.finished_run(run)
     images, labels = evaluation.test_set(data, settings.batch_size)
 
     def rung(name: str, model: Any, precision: str) -> Rung:

@@ -12,7 +12,7 @@ import rich
 import tensorflow as tf
 
 import pgmpf_tf
-from experiments import datasets, evaluation, models, quantization, training
+from experiments import evaluation, models, quantization, training
 from experiments.datasets import Data
 from experiments.run_directory import RunDirectory
 from experiments.settings import Settings
@@ -42,13 +42,7 @@ def run(
         raise FileNotFoundError(
             f"`baseline` must be a .keras file. Received: {settings.baseline!r}"
         )
-    data = datasets.load(
-        settings.dataset,
-        data_dir=settings.data_dir,
-        tfds_dir=settings.tfds_dir,
-        train_examples=settings.train_examples,
-        input_size=settings.input_size,
-    )
+    data = evaluation.load_data(settings)
     if settings.method != "baseline":
         # What cannot be pruned as asked for is refused before any training.
         _wrap(_build(data, settings), settings)
