@@ -84,6 +84,8 @@ _RULES |= {
         "Cropping",
         "UpSampling",
     ]
+    # Keras 3.12, the last one for Python 3.10, has no adaptive pooling.
+    if hasattr(layers, f"{kind}{n}D")
 }
 _RULES |= {
     layer: Elementwise() for layer in (layers.ReLU, layers.LeakyReLU, layers.ELU)
