@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from keras import tree
@@ -63,14 +67,13 @@ class _Rewriter:
             self._adapt(t, np.ones((1,) * len(t.shape), bool))
             for t in self.graph.outputs
         ]
-        return keras.Model(
-            tree.pack_sequence_as(
-                function._inputs_struct,
-                [self.tensors[id(t)] for t in self.graph.inputs],
-            ),
-            tree.pack_sequence_as(function._outputs_struct, results),
-            name=name,
-        )
+        inputs = [self.tensors[id(t)] for t in self.graph.inputs]
+        with _deep_recursion(4 * len(steps)):
+            return keras.Model(
+                tree.pack_sequence_as(function._inputs_struct, inputs),
+                tree.pack_sequence_as(function._outputs_struct, results),
+                name=name,
+            )
 
     def _input(self, layer):
         self.names.add(layer.name)
@@ -199,6 +202,20 @@ class _Rewriter:
         """Give the operation that made a tensor a name that is free in this model."""
         value._keras_history.operation.name = self._unique(name)
         return value
+
+
+@contextlib.contextmanager
+def _deep_recursion(frames: int) -> Iterator[None]:
+    """Keras recurses from a model's outputs to its inputs, a frame per operation.
+
+    What is inserted may make a path longer than Python allows by default.
+    """
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + frames)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _load(new: keras.layers.Layer, old: keras.layers.Layer, weights) -> None:
