@@ -14,6 +14,7 @@ import gc
 import json
 import pathlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,8 @@ def chain(depth: int) -> keras.Model:
             if block == 0:
                 x = convolve(x, 4 * width, 1, strides)
             x = layers.Add()([x, y])
+    # Keras recurses from a model's outputs to its inputs, a frame per layer.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * depth))
     x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
     return keras.Model(image, layers.Dense(10)(x))
 
