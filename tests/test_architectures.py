@@ -63,11 +63,12 @@ def test_the_small_model_is_the_masked_one(dense, coupling):
 
     small = pgmpf_tf.compact(masked)
     error = np.abs(outputs(small, images) - expected).max()
-    # The deepest ones amplify the rounding of float32: a last bit of the image is seen.
-    rounding = np.abs(
-        outputs(masked, np.nextafter(images, np.float32(256))) - expected
-    ).max()
-    assert error <= max(TOLERANCE * np.abs(expected).max(), 5 * rounding)
+    allowed = TOLERANCE * np.abs(expected).max()
+    if error > allowed:
+        # The deepest ones amplify the rounding of float32: a last bit of the image too.
+        nearly = outputs(masked, np.nextafter(images, np.float32(256)))
+        allowed = 5 * np.abs(nearly - expected).max()
+    assert error <= allowed
     assert interface(small) == interface(model)
     assert isinstance(small.input, type(model.input))
     assert all(type(o).__module__.startswith("keras.") for o in small.operations)
@@ -105,6 +106,7 @@ def test_the_small_model_trains_further(name):
     small.compile(
         keras.optimizers.SGD(1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
     )
     history = small.fit(
         applications.images(small, 4, seed=4), np.arange(4) % CLASSES, verbose=0
