@@ -1,8 +1,9 @@
 """Measures what masking costs in a training step, and what an update of masks costs.
 
 A plain Keras step and a wrapped one alternate in one process, on the same batch; each
-pair gives one ratio. The wrapped model is in the middle of its schedules, with dropout
-of the prior mask. The operations of the traced steps are counted as well.
+pair gives one ratio of wall time, and one of processor time, which other programs on
+the machine disturb less. The wrapped model is in the middle of its schedules, with
+dropout of the prior mask. The operations of the traced steps are counted as well.
 
     python -m experiments.benchmarks.step_overhead --output=experiments/results
 """
@@ -80,15 +81,15 @@ def batch(case: str) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def stepper(model: keras.Model, data: tuple[tf.Tensor, tf.Tensor]) -> Callable:
-    """A function that runs one step as `fit` does and returns its seconds."""
+    """A function that runs one step as `fit` does: its wall and processor seconds."""
     batches = iter(tf.data.Dataset.from_tensors(data).cache().repeat())
     model.make_train_function()
 
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> tuple[float, float]:
+        wall, processor = time.perf_counter(), time.process_time()
         logs = model.train_function(batches)
         float(logs["loss"])  # waits for the end of the step
-        return time.perf_counter() - start
+        return time.perf_counter() - wall, time.process_time() - processor
 
     return step
 
@@ -121,11 +122,12 @@ def measure(case: str, optimizer: str, pairs: int, warmup: int) -> dict[str, obj
     for _ in range(warmup):
         for step in steps:
             step()
-    times = np.zeros((pairs, 2))
+    both = np.zeros((pairs, 2, 2))
     for pair in range(pairs):
         # Every other pair starts with the other model, so that a drift cancels.
         for which in (0, 1) if pair % 2 else (1, 0):
-            times[pair, which] = steps[which]()
+            both[pair, which] = steps[which]()
+    times, processor = both[..., 0], both[..., 1]
     updates = []
     for epoch in range(EPOCH, EPOCH + 3):
         start = time.perf_counter()
@@ -142,6 +144,7 @@ def measure(case: str, optimizer: str, pairs: int, warmup: int) -> dict[str, obj
         "optimizer": optimizer,
         "pairs": pairs,
         "ratio": quartiles(times[:, 1] / times[:, 0]),
+        "processor_ratio": quartiles(processor[:, 1] / processor[:, 0]),
         "plain_seconds": quartiles(times[:, 0]),
         "wrapped_seconds": quartiles(times[:, 1]),
         "update_seconds": quartiles(np.array(updates)),
@@ -162,20 +165,16 @@ def quartiles(values: np.ndarray) -> list[float]:
 def show(results: list[dict]) -> None:
     """Prints the results as a table."""
     table = Table(title="A wrapped training step beside a plain one")
-    for name in ("network", "optimizer", "ratio (quartiles)", "plain step", "update"):
+    for name in ("network", "plain step", "ratio", "processor", "update", "operations"):
         table.add_column(name)
-    table.add_column("operations added")
-    table.add_column("masks / weights")
     for result in results:
-        low, median, high = result["ratio"]
         table.add_row(
-            result["network"],
-            result["optimizer"],
-            f"{median:.3f} ({low:.3f} .. {high:.3f})",
-            f"{1e3 * result['plain_seconds'][1]:.1f} ms",
+            f"{result['network']}, {result['optimizer']}",
+            f"{1e3 * result['plain_seconds'][1]:.0f} ms",
+            "{1:.3f}\n{0:.3f}-{2:.3f}".format(*result["ratio"]),
+            "{1:.3f}\n{0:.3f}-{2:.3f}".format(*result["processor_ratio"]),
             f"{result['update_in_steps']:.2f} steps",
-            f"{result['added_operations']} of {result['plain_operations']}",
-            f"{result['mask_bytes'] / result['weight_bytes']:.2%}",
+            f"{result['plain_operations']} + {result['added_operations']}",
         )
     Console().print(table)
 
@@ -185,9 +184,8 @@ def main(_: list[str]) -> None:
     results = []
     for case in dict.fromkeys(_CASES.value):
         results.append(measure(case, _OPTIMIZER.value, _PAIRS.value, _WARMUP.value))
-        show(results[-1:])
-    if len(results) > 1:
-        show(results)
+        Console().print(f"{case}: done")
+    show(results)
     if _OUTPUT.value:
         directory = pathlib.Path(_OUTPUT.value)
         directory.mkdir(parents=True, exist_ok=True)
