@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,7 @@ class Call:
     alias: Tensor | None = None
 
 
-class Rule:
+class Rule(abc.ABC):
     """One kind of operation, seen by the two analyses and by the rewriter.
 
     Slot arrays (see `pgmpf_tf.channels.slots`) come one per input tensor or output
@@ -39,14 +40,15 @@ class Rule:
     may raise `NoRule(reason)`: the node is then a barrier.
     """
 
+    @abc.abstractmethod
     def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
         """Let labels flow: the channels of the outputs."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def constants(self, node: Node, values: list[np.ndarray]) -> list[np.ndarray]:
         """Known constant value of every output slot, NaN where it varies."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def needs(
         self,
         node: Node,
@@ -58,8 +60,8 @@ class Rule:
         None for an input that need not be computed at all, and for outputs that are
         not used.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def layout(
         self,
         node: Node,
@@ -75,7 +77,6 @@ class Rule:
             needed: what is needed of the outputs.
             read: what `needs` answered.
         """
-        raise NotImplementedError
 
     def rebuild(
         self, node: Node, kept_in: list[np.ndarray], kept_out: list[np.ndarray]
@@ -196,15 +197,17 @@ class Channelwise(Rule):
     The vectors that its methods take and return run along that axis.
     """
 
+    @abc.abstractmethod
     def axes(self, node: Node) -> tuple[int, int]:
         """The channel axis of the input tensor and of the output tensor."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def label_vector(self, node, flow, labels, pruned):
-        raise NotImplementedError
+        """Labels of the outputs, and their values wherever their unit is pruned."""
 
+    @abc.abstractmethod
     def constant_vector(self, node, values):
-        raise NotImplementedError
+        """Known constant values of the outputs, NaN where they vary."""
 
     def need_vector(self, node, needed, values):
         """Needed inputs from needed outputs."""
