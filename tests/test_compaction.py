@@ -232,7 +232,8 @@ def test_an_input_nobody_needs_stays():
     model.get_layer("dead").set_weights([np.zeros((4, 3)), np.zeros(3)])
     small = pgmpf_tf.compact(model)
     assert [x.name for x in small.inputs] == ["one", "two"]
-    assert "dead" not in [o.name for o in small.operations]
+    # Only its weights are cut: older versions of Keras want every input connected.
+    assert small.get_layer("dead").units == 1
     assert_same(model, small)
 
 

@@ -42,16 +42,35 @@ class _Barred(Exception):
 
 
 def eliminate(graph: Graph) -> list[Step]:
-    """The calls that remain, in order, with what each reads and makes."""
+    """The calls that remain, in order, with what each reads and makes.
+
+    Branches that are zero are left out, unless a model input would hang loose then:
+    older versions of Keras make no model of that.
+    """
+    steps = _eliminate(graph, drop=True)
+    before = {id(tensor) for node in graph.nodes for tensor in node.inputs}
+    after = {
+        id(tensor)
+        for step in steps
+        for tensor, required in zip(step.node.inputs, step.required, strict=True)
+        if required is not None
+    }
+    outputs = {id(tensor) for tensor in graph.outputs}
+    if {id(tensor) for tensor in graph.inputs} & before - after - outputs:
+        steps = _eliminate(graph, drop=False)
+    return steps
+
+
+def _eliminate(graph: Graph, drop: bool) -> list[Step]:
     barriers: dict[int, Barrier] = {}
     while True:
         try:
-            return _attempt(graph, barriers)
+            return _attempt(graph, barriers, drop)
         except _Barred:
             continue
 
 
-def _attempt(graph: Graph, barriers: dict[int, Barrier]) -> list[Step]:
+def _attempt(graph: Graph, barriers: dict[int, Barrier], drop: bool) -> list[Step]:
     steps = [
         Step(node, barriers.get(id(node.operation)) or rule_for(node.operation))
         for node in graph.nodes
@@ -61,7 +80,7 @@ def _attempt(graph: Graph, barriers: dict[int, Barrier]) -> list[Step]:
     asking.check()
     shared = _Shared(graph)
     while True:
-        _needs(graph, steps, values, shared, asking)
+        _needs(graph, steps, values, shared, asking, drop)
         asking.check()
         if not shared.grown():
             break
@@ -105,7 +124,7 @@ def _constants(graph, steps, ask) -> dict[int, np.ndarray]:
     return values
 
 
-def _needs(graph, steps, values, shared, ask) -> None:
+def _needs(graph, steps, values, shared, ask, drop) -> None:
     need: dict[int, np.ndarray] = {}
     for tensor in graph.outputs:
         need[id(tensor)] = np.ones(values[id(tensor)].shape, bool)
@@ -116,7 +135,13 @@ def _needs(graph, steps, values, shared, ask) -> None:
         if all(needed is None for needed in step.needed):
             continue
         step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
-        read = ask(step, "needs", step.needed, [values[id(t)] for t in node.inputs])
+        present = [values[id(t)] for t in node.inputs]
+        read = ask(step, "needs", step.needed, present)
+        if not drop:
+            read = [
+                np.zeros(value.shape, bool) if part is None else part
+                for part, value in zip(read, present, strict=True)
+            ]
         step.read = shared.join(node, "in", [_some(r) for r in read])
         for tensor, part in zip(node.inputs, step.read, strict=True):
             if part is not None:

@@ -93,7 +93,6 @@ IMAGE = {
     "noise": layers.GaussianNoise(0.3),
     "max_pool": layers.MaxPooling2D(2),
     "average_pool": layers.AveragePooling2D(2, padding="same"),
-    "adaptive_pool": layers.AdaptiveAveragePooling2D(2),
     "global_pool": layers.GlobalAveragePooling2D(),
     "global_pool_keepdims": layers.GlobalMaxPooling2D(keepdims=True),
     "zero_padding": layers.ZeroPadding2D(1),
@@ -133,6 +132,8 @@ IMAGE = {
     "subtract": lambda x: layers.Subtract()([x, ops.relu(x)]),
     "multiply": lambda x: layers.Multiply()([x, ops.relu(x)]),
 }
+if hasattr(layers, "AdaptiveAveragePooling2D"):  # Keras 3.13
+    IMAGE["adaptive_pool"] = layers.AdaptiveAveragePooling2D(2)
 SEQUENCE = {
     "conv1d": layers.Conv1D(5, 3, padding="causal"),
     "conv1d_transpose": layers.Conv1DTranspose(5, 3),
