@@ -41,6 +41,8 @@ def build(name: str, *, size: int | None = None, classes: int = 1000) -> keras.M
         raise ValueError(
             f"name must be one of {', '.join(NAMES)}. Received: name={name!r}"
         )
+    if name.startswith("MobileNetV3"):  # takes images of any size by default
+        size = size or 224
     return getattr(keras.applications, name)(
         weights=None,
         input_shape=size and (size, size, 3),
