@@ -211,14 +211,14 @@ def test_nested_models_used_twice():
 def test_structured_inputs_and_outputs():
     inputs = {"b": keras.Input((6, 6, 3), name="b"), "a": keras.Input((4,), name="a")}
     y = layers.Conv2D(8, 3, name="conv")(inputs["b"])
-    z = layers.Dense(6, activation="relu", name="dense")(inputs["a"])
+    z = layers.Dense(6, activation="relu", name="narrow")(inputs["a"])
     y = layers.GlobalAveragePooling2D()(y)
     outputs = {"sum": layers.Dense(2)(layers.Concatenate()([y, z])), "more": [y]}
     model = keras.Model(inputs, outputs)
     randomize(model)
     wrapped = masked(model)
     small = pgmpf_tf.compact(wrapped)
-    assert small.get_layer("dense").units == 3
+    assert small.get_layer("narrow").units == 3
     assert small.get_layer("conv").filters == 8  # an output of the model
     answer = small(samples(model))
     assert answer["more"][0].shape == (2, 8)
