@@ -34,7 +34,7 @@ from pgmpf_tf.channels import analyze
 NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
 
 _NETWORKS = flags.DEFINE_multi_enum(
-    "network", applications.NAMES, NETWORKS, "Network to measure (repeatable)."
+    "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
 )
 _PAIRS = flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
 _DEPTHS = flags.DEFINE_list(
