@@ -41,6 +41,14 @@ def compact(model: keras.Model) -> keras.Model:
     return _Rewriter(graph).rewrite(eliminate(graph), model.name)
 
 
+DEEP = 800
+"""From this many operations on, two are inserted where four would run faster.
+
+Keras recurses once for every operation between outputs and inputs, also when it loads
+a file, and Python allows about a thousand calls.
+"""
+
+
 class _Rewriter:
     """Calls the remaining operations, with what is left of their weights."""
 
@@ -52,6 +60,7 @@ class _Rewriter:
         self.adapted: dict[tuple, keras.KerasTensor] = {}
         self.names: set[str] = set()
         self.free: set[str] = set()
+        self.deep = len(graph.nodes) > DEEP
 
     def rewrite(self, steps: list[Step], name: str) -> keras.Model:
         function = self.graph.function
@@ -189,12 +198,16 @@ class _Rewriter:
             (numbers >= 0).sum() == width
         ):
             return pad(value, axis, (before, after))
+        places = [int(n) if n >= 0 else width for n in numbers]
+        if self.deep:
+            padded = pad(value, axis, (0, 1)) if (numbers < 0).any() else value
+            taken = keras.ops.take(padded, places, axis=axis)
+            return self._named(taken, f"{name}_take")
         order = [axis, *(a for a in range(rank) if a != axis)]
         back = [int(a) for a in np.argsort(order)]
         moved = self._named(keras.ops.transpose(value, order), f"{name}_transpose")
         if (numbers < 0).any():
             moved = pad(moved, 0, (0, 1))
-        places = [int(n) if n >= 0 else width for n in numbers]
         taken = self._named(keras.ops.take(moved, places, axis=0), f"{name}_take")
         return self._named(keras.ops.transpose(taken, back), f"{name}_transpose")
 

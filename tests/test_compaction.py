@@ -376,3 +376,20 @@ def test_only_models_are_taken(what):
 def test_an_unbuilt_model_is_refused():
     with pytest.raises(ValueError, match="model must be built"):
         pgmpf_tf.compact(keras.Sequential([layers.Dense(3)]))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_inserted_dissolves_when_pruned_again(deep, monkeypatch):
+    if deep:
+        monkeypatch.setattr(pgmpf_tf.compaction, "DEEP", 0)
+    wrapped = masked(residual_network(), rate=0.3, coupling="independent")
+    small = pgmpf_tf.compact(wrapped)
+    kinds = [type(o).__name__ for o in small.operations]
+    assert "Take" in kinds
+    assert ("Transpose" in kinds) is not deep
+    assert_same(wrapped, small)
+    assert len(pgmpf_tf.compact(small).operations) == len(kinds)
+    further = masked(small, rate=0.5, coupling="independent")
+    smaller = pgmpf_tf.compact(further)
+    assert smaller.get_layer("conv1b").filters == 3
+    assert_same(further, smaller)

@@ -1,8 +1,8 @@
 """Recognise what `compact` inserts, so that a small model can be pruned again.
 
 Where branches of a sum kept different channels, `compact` puts zeros between them:
-transpose, pad, take, transpose. Taken one by one these operations would hide the
-channels from any later analysis.
+transpose, pad, take, transpose, or in very deep models pad, take. Taken one by one
+these operations would hide the channels from any later analysis.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ def fold_selects(graph: Graph) -> Graph:
     kept = {id(tensor) for tensor in graph.outputs}
     folded: dict[int, Node | None] = {}
     for node in graph.nodes:
-        if type(node.operation).__name__ != "Transpose":
+        followers = _FOLLOWERS.get(type(node.operation).__name__)
+        if followers is None or id(node) in folded:
             continue
-        chain = _chain(node, readers, kept)
+        chain = _chain(node, followers, readers, kept)
         select = _select(chain) if chain else None
         if select is not None:
             folded |= {id(member): None for member in chain}
@@ -51,9 +52,17 @@ def fold_selects(graph: Graph) -> Graph:
     )
 
 
-def _chain(first: Node, readers, kept) -> list[Node]:
-    """Transpose, perhaps Pad, Take, Transpose: each read by the next one only."""
-    chain, expected = [first], ["Pad", "Take", "Transpose"]
+_FOLLOWERS = {
+    "Transpose": ("Pad", "Take", "Transpose"),
+    "Pad": ("Take",),
+    "Take": (),
+}
+"""What must come after each operation that may begin a chain; a Pad may be missing."""
+
+
+def _chain(first: Node, followers, readers, kept) -> list[Node]:
+    """The operations of a chain, each read by the next one only."""
+    chain, expected = [first], list(followers)
     while expected:
         (out,) = chain[-1].outputs
         after = readers.get(id(out), [])
@@ -70,33 +79,33 @@ def _chain(first: Node, readers, kept) -> list[Node]:
 
 def _select(chain: list[Node]) -> Node | None:
     """The chain as one operation, if it is exactly one that `compact` makes."""
-    first, *pads, take, last = chain
-    order = list(first.operation.axes or ())
-    (source,) = first.inputs
+    source, rank = chain[0].inputs[0], len(chain[0].inputs[0].shape)
+    by_name = {type(node.operation).__name__: node for node in chain}
+    take, pad = by_name["Take"], by_name.get("Pad")
     places = take.args[1] if len(take.args) > 1 else take.kwargs.get("indices")
-    if (
-        not order
-        or list(last.operation.axes or ()) != [int(a) for a in np.argsort(order)]
-        or take.operation.axis != 0
-        or not isinstance(places, (list, tuple))
-        or not all(isinstance(place, int) for place in places)
-        or order[1:] != sorted(order[1:])
-    ):
+    if not isinstance(places, (list, tuple)) or take.operation.axis is None:
         return None
-    axis, numbers = order[0], np.array(places)
-    width = source.shape[axis]
+    if not all(isinstance(place, int) and place >= 0 for place in places):
+        return None
+    at = axis = take.operation.axis % rank
+    if "Transpose" in by_name:
+        order = list(chain[0].operation.axes or ())
+        back = list(chain[-1].operation.axes or ())
+        if at or not order or back != [int(a) for a in np.argsort(order)]:
+            return None
+        axis = order[0]
+    width, numbers = source.shape[axis], np.array(places)
     if width is None or axis == 0:
         return None
-    if pads:
-        (pad,) = pads
+    if pad is not None:
         widths = [tuple(pair) for pair in pad.operation.pad_width]
         fill = pad.kwargs.get("constant_values", (*pad.args, None)[1])
-        plain = pad.operation.mode == "constant" and not fill
-        if not plain or widths != [(0, 1)] + [(0, 0)] * (len(order) - 1):
+        expected = [(0, int(a == at)) for a in range(rank)]
+        if pad.operation.mode != "constant" or fill or widths != expected:
             return None
         numbers = np.where(numbers == width, -1, numbers)
     inside = numbers[numbers >= 0]
-    if (numbers < -1).any() or (np.diff(inside) <= 0).any() or (inside >= width).any():
+    if (np.diff(inside) <= 0).any() or (inside >= width).any():
         return None
-    operation = Select(axis, numbers, name=last.operation.name)
-    return Node(operation, (source,), {}, last.outputs)
+    operation = Select(axis, numbers, name=chain[-1].operation.name)
+    return Node(operation, (source,), {}, chain[-1].outputs)
