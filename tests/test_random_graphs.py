@@ -59,7 +59,9 @@ def check(seed: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, GRAPHS, PER_TEST))
-def test_small_equals_masked(first):
+def test_small_equals_masked(first, monkeypatch):
+    if first % 20:  # every other test inserts as in very deep models
+        monkeypatch.setattr(pgmpf_tf.compaction, "DEEP", 0)
     for seed in range(first, first + PER_TEST):
         try:
             check(seed)
