@@ -4,12 +4,13 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PLOTS = ["matplotlib>=3.10"]
 EXPERIMENTS = [
+    *PLOTS,
     "tensorflow-datasets>=4.9.10",
     # tensorflow-datasets 4.9.10 prepares nothing without it, and does not ask for it.
     "importlib_resources>=6.5",
     "scikit-learn>=1.7",
-    "matplotlib>=3.10",
     "tensorboard>=2.21",
 ]
 TFMOT = ["tensorflow-model-optimization>=0.8.1", "tf_keras>=2.21"]
@@ -38,6 +39,7 @@ setup(
     ],
     extras_require={
         "experiments": EXPERIMENTS,
+        "plots": PLOTS,
         "tfmot": TFMOT,
         "test": TEST + EXPERIMENTS + TFMOT,
     },
