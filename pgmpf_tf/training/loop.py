@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from pgmpf_tf.training.progress import Progress
 
@@ -22,11 +23,13 @@ class MaskUpdates(keras.callbacks.Callback):
 
     Attributes:
         to_the_end: whether the run is meant to reach the end of the schedules.
+        masks: the masks before the first epoch and after each one.
     """
 
     def __init__(self, progress: Progress, epochs: int) -> None:
         super().__init__()
         self.to_the_end = False
+        self.masks: list[dict[str, np.ndarray]] = []
         self._progress = progress
         self._epochs = epochs
         self._values: dict[str, float] | None = None
@@ -39,6 +42,7 @@ class MaskUpdates(keras.callbacks.Callback):
             self.to_the_end = self._progress.plan(self._epochs - epoch)
             if self._progress.epoch < 0 and not self._progress.finished:
                 self._progress.update_at(-1, self.model.optimizer)
+            self._record_masks()
         self._values = None
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -48,8 +52,18 @@ class MaskUpdates(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Updates the masks if there was no validation, and adds to History."""
         self._end_epoch()
+        self._record_masks()
         if logs is not None:
             logs.update(self._values)
+
+    def replace_last_masks(self) -> None:
+        """Notes that masks have moved after the last epoch's end."""
+        del self.masks[-1:]
+        self._record_masks()
+
+    def _record_masks(self) -> None:
+        masks = self.model.masks()
+        self.masks.append({name: mask == 1.0 for name, mask in masks.items()})
 
     def _end_epoch(self) -> None:
         if self._values is not None:

@@ -76,7 +76,11 @@ class PrunedModel(MaskedTrainer, Functional):
         filters are exactly zero, and further calls keep them so.
 
         Returns:
-            History, with `pruning_rate`, `suppression` and `weight_mask` per epoch.
+            History, with `pruning_rate`, `suppression` and `weight_mask` per epoch in
+            `history`, and the attribute `masks`: a list of the masks before the first
+            epoch and after each one, the last as they are when `fit` returns. An entry
+            is a dictionary from the name of a group to a bool array `(units,)`, True
+            for a unit that stays.
 
         Raises:
             ValueError: if `epochs` is below 1 or fewer than one `frequency`, or if
@@ -105,6 +109,8 @@ class PrunedModel(MaskedTrainer, Functional):
         progress = self._progress
         if not self._pruner.holds() if progress.finished else updates.to_the_end:
             progress.finish(self.optimizer)
+            updates.replace_last_masks()
+        history.masks = updates.masks
         return history
 
     def _updates(self, epochs: int) -> MaskUpdates:
