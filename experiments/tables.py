@@ -4,6 +4,7 @@
 
 Writes NAME.md, NAME.json, NAME_curves.png (accuracy of the masked network after every
 epoch) and NAME_macs.png (accuracy of the small network over its multiply-accumulates).
+Runs that experiments.unstructured has measured bring their rival along.
 """
 
 from __future__ import annotations
@@ -13,71 +14,106 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from absl import app, flags
 
+from experiments import figures
 from experiments.sweep import BASELINE
 
-matplotlib.use("Agg")
-from matplotlib import pyplot  # after the choice of a backend without a window
+DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
+"""Rows that are no variants of the sweep: they cost all multiply-accumulates."""
+
+Record = dict[str, Any]
+"""One network of one run, see `collect`."""
 
 
-def collect(folder: Path) -> list[dict[str, Any]]:
-    """The finished pruning runs below a sweep's folder.
+def collect(folder: Path) -> list[Record]:
+    """The networks that the finished runs below a sweep's folder ended with.
 
     Args:
         folder: the sweep's folder.
 
     Returns:
-        A record per run: variant, rate, seed, accuracies, multiply-accumulates, the
-        accuracy of the masked network after every epoch, and where it ran.
+        A record per run, and for the dense network of each seed and each rival of
+        experiments.unstructured: variant, rate, seed, accuracy, multiply-accumulates,
+        parameters, what is known of its TFLite file, the accuracy of the masked
+        network after every epoch, seconds of training, settings, and where it ran.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no finished pruning run.
     """
-    records = []
+    records: list[Record] = []
+    dense: dict[int, Record] = {}
     for path in sorted(folder.rglob("result.json")):
-        result = json.loads(path.read_text("utf-8"))
         variant = path.relative_to(folder).parts[0]
         if variant == BASELINE:
             continue
+        result = json.loads(path.read_text("utf-8"))
         # A network from scratch is small, and has no dense one before it.
-        small = result.get("small", result.get("dense"))
-        dense = result["dense"] if "small" in result else {}
-        metrics = (path.parent / "metrics.jsonl").read_text("utf-8").splitlines()
-        epochs = list(map(json.loads, metrics))
-        if "small" in result:
-            epochs = [epoch for epoch in epochs if epoch["stage"] == "pruned"]
-        records.append(
-            {
-                "variant": variant,
-                "rate": result["settings"]["rate"],
-                "seed": result["settings"]["seed"],
-                "dense_accuracy": dense.get("accuracy"),
-                "accuracy": small["accuracy"],
-                "dense_macs": dense.get("conv_macs"),
-                "macs": small["conv_macs"],
-                "latency_ms": _latency(small),
-                "curve": [epoch["val_accuracy"] for epoch in epochs],
-                "seconds": result["training_seconds"],
-                "environment": result["environment"],
+        pruned = "small" in result
+        record = _record(result, variant, result["small" if pruned else "dense"])
+        record["seconds"] = result["training_seconds"]
+        records.append(record)
+        if not pruned:
+            continue
+        record["curve"] = _curve(path.with_name("metrics.jsonl"))
+        base = _record(result, DENSE, result["dense"]) | {"rate": 0.0}
+        base = dense.setdefault(base["seed"], base)
+        measured = path.with_name("unstructured.json")
+        if measured.is_file():
+            rows = json.loads(measured.read_text("utf-8"))
+            record.update(_file(rows["small"]))
+            base.update(_file(rows["dense"]))
+            # As wide as the dense network: it saves no multiply-accumulates.
+            rival = {
+                "variant": UNSTRUCTURED,
+                "curve": [],
+                "seconds": 0,
+                "accuracy": rows["unstructured"]["accuracy"],
+                "params": rows["unstructured"]["parameters"],
             }
-        )
+            file = _file(rows["unstructured"])
+            records.append(record | rival | {"macs": base["macs"]} | file)
     if not records:
         raise ValueError(f"No finished pruning run below {folder}")
-    return records
+    return [*dense.values(), *records]
 
 
-def _latency(row):
-    return row.get("exports", {}).get("tflite", {}).get("latency_ms")
+def _record(result: Record, variant: str, row: Record) -> Record:
+    settings = result["settings"]
+    return {
+        "variant": variant,
+        "rate": settings["rate"],
+        "seed": settings["seed"],
+        "accuracy": row["accuracy"],
+        "macs": row["conv_macs"],
+        "params": row["params"],
+        **_file(row.get("exports", {}).get("tflite", {})),
+        "curve": [],
+        "seconds": 0,
+        "settings": settings,
+        "environment": result["environment"],
+    }
 
 
-def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _file(row: Record) -> Record:
+    return {key: row.get(key) for key in ("bytes", "gzip_bytes", "latency_ms")}
+
+
+def _curve(metrics: Path) -> list[float]:
+    epochs = map(json.loads, metrics.read_text("utf-8").splitlines())
+    return [
+        round(epoch["val_accuracy"], 6)
+        for epoch in epochs
+        if epoch["stage"] == "pruned"
+    ]
+
+
+def summarise(records: list[Record]) -> list[Record]:
     """Mean and spread over seeds, and the paired difference to the best rival.
 
     The best rival of a variant is, among the others at the same rate (or, where every
     variant has its own rate, among all others), the one with the highest mean. The
-    difference is taken seed by seed.
+    difference is taken seed by seed. Networks as wide as the dense one are no rivals.
 
     Args:
         records: see `collect`.
@@ -85,38 +121,44 @@ def summarise(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Returns:
         A row per variant and rate, best first at each rate.
     """
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, float], list[Record]] = {}
     for record in records:
         groups.setdefault((record["variant"], record["rate"]), []).append(record)
-    dense_macs = max((record["dense_macs"] or 0 for record in records), default=0)
-    own_rates = len(groups) == len({variant for variant, _ in groups})
+    rivals = {
+        key: members
+        for key, members in groups.items()
+        if key[0] not in (DENSE, UNSTRUCTURED)
+    }
+    own_rates = len(rivals) == len({variant for variant, _ in rivals})
+    dense_macs = [record["macs"] for record in records if record["variant"] == DENSE]
     rows = []
     for (variant, rate), members in groups.items():
-        rivals = [
-            others
-            for (other, other_rate), others in groups.items()
+        row = {
+            "variant": variant,
+            "rate": rate,
+            "seeds": sorted(member["seed"] for member in members),
+            "accuracy_std": _std([member["accuracy"] for member in members]),
+        }
+        for key in (
+            *("accuracy", "macs", "params"),
+            *("bytes", "gzip_bytes", "latency_ms"),
+        ):
+            row[key] = _mean(members, key)
+        if dense_macs and variant != DENSE:
+            row["macs_removed"] = 1 - row["macs"] / max(dense_macs)
+        others = [
+            group
+            for (other, other_rate), group in rivals.items()
             if other != variant and (own_rates or other_rate == rate)
         ]
-        best = max(rivals, key=lambda others: _mean(others, "accuracy"), default=None)
-        rows.append(
-            {
-                "variant": variant,
-                "rate": rate,
-                "seeds": sorted(member["seed"] for member in members),
-                "accuracy": _mean(members, "accuracy"),
-                "accuracy_std": _std([member["accuracy"] for member in members]),
-                "dense_accuracy": _mean(members, "dense_accuracy"),
-                "macs_removed": (
-                    1 - _mean(members, "macs") / dense_macs if dense_macs else None
-                ),
-                "latency_ms": _mean(members, "latency_ms"),
-            }
-            | (_paired(members, best) if best else {})
-        )
+        if others and (variant, rate) in rivals:
+            best = max(others, key=lambda group: _mean(group, "accuracy"))
+            row |= _paired(members, best)
+        rows.append(row)
     return sorted(rows, key=lambda row: (row["rate"], -row["accuracy"]))
 
 
-def _paired(members, rivals):
+def _paired(members: list[Record], rivals: list[Record]) -> Record:
     by_seed = {rival["seed"]: rival["accuracy"] for rival in rivals}
     differences = [
         member["accuracy"] - by_seed[member["seed"]]
@@ -132,7 +174,7 @@ def _paired(members, rivals):
     }
 
 
-def _mean(records: list[dict[str, Any]], key: str) -> float | None:
+def _mean(records: list[Record], key: str) -> float | None:
     """The mean of a figure, or None where there is none."""
     values = [record[key] for record in records if record[key] is not None]
     return statistics.mean(values) if values else None
@@ -142,97 +184,75 @@ def _std(values: list[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def markdown(name: str, records: list[dict[str, Any]]) -> str:
-    """The summary as a Markdown table, with command and hardware."""
+def markdown(name: str, records: list[Record]) -> str:
+    """The summary as a Markdown table, with command, setting and hardware."""
     environment = records[0]["environment"]
     minutes = sum(record["seconds"] for record in records) / 60
     lines = [
         f"# {name}",
         "",
         f"`python -m experiments.sweep experiments/sweeps/{name}.json`, then "
-        f"`python -m experiments.tables runs/{name}`; {environment['cores']} cores "
-        f"({environment['cpu']}), TensorFlow {environment['tensorflow']}, Keras "
-        f"{environment['keras']}; {minutes:.0f} minutes of training without baselines.",
+        f"`python -m experiments.tables runs/{name}`; {_setting(records)}; "
+        f"{environment['cores']} cores ({environment['cpu']}), TensorFlow "
+        f"{environment['tensorflow']}, Keras {environment['keras']}; {minutes:.0f} "
+        "minutes of training without baselines.",
         "",
-        "Test accuracy of the compacted network in percent, mean and standard "
-        "deviation over seeds; the difference to the best rival is paired by seed.",
+        "Test accuracy of the final (compacted) network in percent, mean and standard "
+        "deviation over seeds; the difference to the best rival is paired by seed. "
+        "MACs are those of the convolutions. Files and latency are TFLite's, float32.",
         "",
-        "| variant | rate | seeds | accuracy | to best rival | dense | MACs removed "
-        "| latency |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in summarise(records):
-        rival = "-"
-        if "difference" in row:
-            difference = _points(row["difference"], row["difference_std"], "+.2f")
-            rival = f"{difference} ({row['best_rival']})"
-        lines.append(
-            f"| {row['variant']} | {row['rate']} | {len(row['seeds'])} "
-            f"| {_points(row['accuracy'], row['accuracy_std'], '.2f')} | {rival} "
-            f"| {_shown(row['dense_accuracy'], '.2%')} "
-            f"| {_shown(row['macs_removed'], '.1%')} "
-            f"| {_shown(row['latency_ms'], '.3f', ' ms')} |"
-        )
+    rows = [_cells(row) for row in summarise(records)]
+    titles = [title for title in rows[0] if any(row[title] != "-" for row in rows)]
+    table = [titles, ["---"] * len(titles)]
+    table += [[row[title] for title in titles] for row in rows]
+    lines += [f"| {' | '.join(cells)} |" for cells in table]
     return "\n".join(lines) + "\n"
 
 
-def _shown(value, form, unit=""):
+def _common(records: list[Record], key: str) -> Record:
+    """The entries of a dictionary in which all records agree."""
+    first, *others = (record[key] for record in records)
+    return {k: v for k, v in first.items() if all(o[k] == v for o in others)}
+
+
+def _setting(records: list[Record]) -> str:
+    """What the table's head says of network, data and epochs."""
+    settings = records[0]["settings"]
+    text = f"{settings['model']} on {settings['dataset']}"
+    if settings["train_examples"]:
+        text += f" (first {settings['train_examples']:,} training images)"
+    epochs = sorted({len(record["curve"]) for record in records if record["curve"]})
+    return text + f", {' or '.join(map(str, epochs))} epochs of pruning"
+
+
+def _cells(row: Record) -> dict[str, str]:
+    difference = "-"
+    if "difference" in row:
+        difference = _points(row["difference"], row["difference_std"], "+.2f")
+        difference += f" ({row['best_rival']})"
+    return {
+        "variant": row["variant"],
+        "rate": str(row["rate"]),
+        "seeds": str(len(row["seeds"])),
+        "accuracy": _points(row["accuracy"], row["accuracy_std"], ".2f"),
+        "to best rival": difference,
+        "MACs": f"{row['macs']:,.0f}",
+        "removed": _shown(row.get("macs_removed"), ".1%"),
+        "parameters": f"{row['params']:,.0f}",
+        "bytes": _shown(row["bytes"], ",.0f"),
+        "gzip": _shown(row["gzip_bytes"], ",.0f"),
+        "latency": _shown(row["latency_ms"], ".3f", " ms"),
+    }
+
+
+def _shown(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None else format(value, form) + unit
 
 
-def _points(mean, std, form):
+def _points(mean: float, std: float | None, form: str) -> str:
     text = format(100 * mean, form)
     return text if std is None else f"{text} ± {100 * std:.2f}"
-
-
-def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy of the masked network after every epoch: a panel per rate."""
-    rates = sorted({record["rate"] for record in records})
-    figure, panels = pyplot.subplots(
-        1, len(rates), figsize=(5 * len(rates), 4), squeeze=False, sharey=True
-    )
-    for panel, rate in zip(panels[0], rates, strict=True):
-        for variant, curves in _by_variant(records, "curve", rate):
-            columns = list(zip(*curves, strict=True))
-            means = [100 * statistics.mean(column) for column in columns]
-            low = [100 * min(column) for column in columns]
-            high = [100 * max(column) for column in columns]
-            epochs = range(1, len(means) + 1)
-            (line,) = panel.plot(epochs, means, label=variant)
-            panel.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15)
-        panel.set(title=f"rate {rate}", xlabel="epoch")
-        panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("test accuracy after masking, %")
-    panels[0][-1].legend(fontsize="small")
-    _save(figure, path)
-
-
-def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy of the small network over its multiply-accumulates: a point per run."""
-    figure, panel = pyplot.subplots(figsize=(6, 4))
-    for variant in dict.fromkeys(record["variant"] for record in records):
-        members = [record for record in records if record["variant"] == variant]
-        macs = [record["macs"] / 1e6 for record in members]
-        accuracies = [100 * record["accuracy"] for record in members]
-        panel.scatter(macs, accuracies, label=variant, alpha=0.7, s=25)
-    panel.set(xlabel="million multiply-accumulates", ylabel="test accuracy, %")
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
-    _save(figure, path)
-
-
-def _by_variant(records, key, rate):
-    chosen: dict[str, list] = {}
-    for record in records:
-        if record["rate"] == rate:
-            chosen.setdefault(record["variant"], []).append(record[key])
-    return chosen.items()
-
-
-def _save(figure, path):
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def main(argv: list[str]) -> None:
@@ -248,10 +268,12 @@ def main(argv: list[str]) -> None:
     name = folder.name
     text = markdown(name, records)
     (results / f"{name}.md").write_text(text, "utf-8")
-    summary = {"runs": records, "summary": summarise(records)}
+    shared = {key: _common(records, key) for key in ("settings", "environment")}
+    runs = [{k: v for k, v in record.items() if k not in shared} for record in records]
+    summary = shared | {"summary": summarise(records), "runs": runs}
     (results / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
-    draw_curves(records, results / f"{name}_curves.png")
-    draw_macs(records, results / f"{name}_macs.png")
+    figures.draw_curves(records, results / f"{name}_curves.png")
+    figures.draw_macs(records, results / f"{name}_macs.png")
     print(text)
 
 
