@@ -3,12 +3,15 @@
 A criterion is a function from the filters of one layer, a matrix of shape
 `(filters, everything else)`, to one score per filter. Users may pass a function of
 their own wherever the name of a criterion is allowed.
+
+Scoring takes two steps, since some criteria need data: `measured` looks at the data
+once, and what it returns scores any number of groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -17,6 +20,9 @@ from pgmpf_tf.channels.units import NO_UNIT, Group, Member
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Filters as a float64 matrix `(filters, values)` -> scores `(filters,)`."""
+
+Measure = Callable[[Sequence[Member]], Sequence[np.ndarray]]
+"""From members to the matrices `(filters, batches)` that `taylor` takes."""
 
 COMBINATIONS = ("sum", "mean", "max")
 
@@ -75,6 +81,22 @@ def batchnorm_scale(scales: np.ndarray) -> np.ndarray:
     return np.abs(scales).sum(axis=1)
 
 
+def taylor(contributions: np.ndarray) -> np.ndarray:
+    """First-order Taylor importance (P. Molchanov et al., CVPR 2019, eq. 9).
+
+    By how much the squared loss would change if the filter were not there, to first
+    order: the mean over batches of (sum over its weights of gradient * weight)^2.
+
+    Args:
+        contributions: matrix `(filters, batches)`: the sum over the filter's weights
+            of gradient * weight, for the loss of each batch.
+
+    Returns:
+        Scores, shape `(filters,)`.
+    """
+    return np.square(contributions).mean(axis=1)
+
+
 @dataclass(frozen=True)
 class Criterion:
     """How the units of a group are scored.
@@ -87,6 +109,9 @@ class Criterion:
         normalize: whether the scores of a variable are divided by their mean first, so
             that layers of different size weigh the same.
         seed: seed of the random scores.
+        needs_data: whether what is scored are not the filters' weights, but their
+            contributions to the loss on data. `measured` finds them.
+        contributions: what `measured` found, by `id` of a variable.
     """
 
     score: Scorer | None
@@ -94,6 +119,24 @@ class Criterion:
     combine: str = "sum"
     normalize: bool = False
     seed: int = 0
+    needs_data: bool = False
+    contributions: Mapping[int, np.ndarray] | None = None
+
+    def measured(self, groups: Sequence[Group], measure: Measure) -> Criterion:
+        """This criterion with all that it must know to score `groups` as they are now.
+
+        Args:
+            groups: what is to be scored.
+            measure: called once, with the members that are scored, if data are needed.
+
+        Returns:
+            A criterion that is ready for `group_scores`; itself if it needs no data.
+        """
+        if not self.needs_data:
+            return self
+        members = {id(m.variable): m for g in groups for m in self.members_of(g)}
+        found = measure(tuple(members.values()))
+        return replace(self, contributions=dict(zip(members, found, strict=True)))
 
     def group_scores(self, group: Group) -> np.ndarray:
         """The scores of `group.units`, in their order.
@@ -127,7 +170,10 @@ class Criterion:
         return tuple(member for member in group.members if member.role == self.role)
 
     def _member_scores(self, member: Member) -> np.ndarray:
-        filters = filter_matrix(member)
+        if self.needs_data:
+            filters = self.contributions[id(member.variable)]
+        else:
+            filters = filter_matrix(member)
         scores = np.asarray(self.score(filters), np.float64)
         if scores.shape != (len(filters),):
             raise ValueError(
@@ -158,6 +204,7 @@ CRITERIA: Mapping[str, Criterion] = {
     "l2": Criterion(l2),
     "geometric_median": Criterion(geometric_median),
     "batchnorm_scale": Criterion(batchnorm_scale, role="scale"),
+    "taylor": Criterion(taylor, needs_data=True),
     "random": Criterion(None),
 }
 """The criteria by name."""
@@ -201,4 +248,4 @@ def resolve(
         )
     else:
         known = CRITERIA[criterion]
-    return Criterion(known.score, known.role, combine, normalize, seed)
+    return replace(known, combine=combine, normalize=normalize, seed=seed)

@@ -33,6 +33,21 @@ class Member:
     role: str
     units: np.ndarray
 
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """A value per slice, shaped so that it broadcasts to the variable."""
+        trailing = len(self.variable.shape) - 1 - self.axis
+        return values.reshape(-1, *(1,) * trailing)
+
+    def scale(self, factors: np.ndarray) -> None:
+        """Multiplies each slice of the variable by its factor, in place.
+
+        Args:
+            factors: one per slice, shape `(variable.shape[axis],)`.
+        """
+        if (factors != 1.0).any():
+            broadcast = keras.ops.cast(self.along(factors), self.variable.dtype)
+            self.variable.assign(self.variable * broadcast)
+
 
 @dataclass(frozen=True)
 class Group:

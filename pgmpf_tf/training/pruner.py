@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from pgmpf_tf import selection
+from pgmpf_tf import criteria, selection
 from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.training.optimizers import scale_slots
 from pgmpf_tf.training.settings import Settings
@@ -25,6 +25,7 @@ class Pruner:
         members: the variables that hold units of `groups`.
         state: the masks and the progress, as variables.
         layout: where each mask value goes in a training step.
+        measure: tells a criterion that needs data what filters add to the loss.
     """
 
     def __init__(self, analysis: Analysis, settings: Settings) -> None:
@@ -34,9 +35,12 @@ class Pruner:
                 "The model has no filters that can be pruned. "
                 + (f"Its layers are pinned: {reasons}" if reasons else "")
             )
-        rates = selection.group_rates(analysis.groups, settings.target_rate)
+        rates = settings.found_rates
+        if rates is None:
+            rates = selection.group_rates(analysis.groups, settings.target_rate)
         self._settings = settings
         self._criterion = settings.resolve_criterion()
+        self.measure: criteria.Measure | None = None
         self.analysis = analysis
         self.groups, self.rates = _pruned(analysis.groups, rates)
         for group in self.groups:
@@ -62,6 +66,14 @@ class Pruner:
     def _index(self, member: Member) -> np.ndarray:
         return mask_index(member, self._position)
 
+    def measured_criterion(self) -> criteria.Criterion:
+        """The criterion with the weights (and data, if it needs any) of this moment.
+
+        Raises:
+            ValueError: if it needs data, and there are none or no loss.
+        """
+        return self._criterion.measured(self.groups, self.measure)
+
     def update(
         self,
         rates: Sequence[float],
@@ -82,9 +94,10 @@ class Pruner:
         Raises:
             ValueError: if scores are not finite. Nothing has changed then.
         """
+        criterion = self.measured_criterion()
         masks = [
             selection.keep_mask(
-                self._criterion.group_scores(group), rate, self._settings.round_to
+                criterion.group_scores(group), rate, self._settings.round_to
             )
             for group, rate in zip(self.groups, rates, strict=True)
         ]
@@ -96,17 +109,10 @@ class Pruner:
         factor = mask + np.float32(weight_mask) * (1.0 - mask)
         for member in self.members:
             if member.role == "kernel" or not kernels_only:
-                self._scale(member, factor)
+                member.scale(factor[self._index(member)])
         gone = weight_mask == 0.0 and suppression == 1.0 and not kernels_only
         if gone and optimizer is not None:
             self._forget(optimizer, mask)
-
-    def _scale(self, member: Member, factor: np.ndarray) -> None:
-        values = factor[self._index(member)]
-        if (values != 1.0).any():
-            variable = member.variable
-            broadcast = keras.ops.cast(_along(values, member), variable.dtype)
-            variable.assign(variable * broadcast)
 
     def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
         def factor(variable: keras.Variable) -> np.ndarray | None:
@@ -114,7 +120,7 @@ class Pruner:
             if member is None:
                 return None
             values = mask[self._index(member)]
-            return None if values.all() else _along(values, member)
+            return None if values.all() else member.along(values)
 
         scale_slots(optimizer, factor)
 
@@ -145,9 +151,3 @@ def _pruned(
     """Leaves out the groups that keep everything: they must not cost anything."""
     chosen = [(group, rate) for group, rate in zip(groups, rates, strict=True) if rate]
     return tuple(g for g, _ in chosen), tuple(r for _, r in chosen)
-
-
-def _along(values: np.ndarray, member: Member) -> np.ndarray:
-    """Shapes a value per slice so that it broadcasts to the member's variable."""
-    trailing = len(member.variable.shape) - 1 - member.axis
-    return values.reshape(-1, *(1,) * trailing)
