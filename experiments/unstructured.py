@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 import rich
+import tensorflow as tf
 from absl import app, flags
 from rich.table import Table
 
@@ -80,6 +81,16 @@ def prune(
         return layer
 
     model = tf_keras.models.clone_model(legacy, clone_function=masked)
+    if settings.weight_decay:
+        # The penalty of every weight that the run itself was trained with.
+        model.add_loss(
+            lambda: (
+                settings.weight_decay
+                * tf.add_n(
+                    [tf.nn.l2_loss(weight) for weight in model.trainable_weights]
+                )
+            )
+        )
     decay = tf_keras.optimizers.schedules.CosineDecay(
         settings.prune_learning_rate, steps * settings.epochs
     )

@@ -41,6 +41,18 @@ def test_the_zeros_stay_where_they_are_to_the_end(run):
     assert left == pytest.approx(kept, abs=len(networks["dense"].layers))
 
 
+def test_weights_are_penalised_as_in_the_run(run):
+    settings, data, networks = evaluation.finished_run(run)
+
+    def norm(**changes):
+        sparse = unstructured.prune(
+            networks["dense"], data, dataclasses.replace(settings, **changes), 30_000
+        )
+        return sum(float(np.sum(np.square(w))) for w in sparse.trainable_weights)
+
+    assert norm(weight_decay=0.1) < 0.9 * norm(weight_decay=0.0)
+
+
 def test_more_than_all_kernels_cannot_go(run):
     settings, data, networks = evaluation.finished_run(run)
     with pytest.raises(ValueError, match=r"`parameters` must be in .*parameters=5"):
