@@ -117,7 +117,7 @@ def profile(model: keras.Model) -> Profile:
     rows, uncounted = [], []
     for nodes in trace(model).calls().values():
         operation = nodes[0].operation
-        rule = _rule_of(operation)
+        rule = rule_of(operation)
         weights = getattr(operation, "weights", [])
         if rule is None and _has_kernel(operation):
             uncounted.append(operation.name)
@@ -229,7 +229,8 @@ _RULES: tuple[tuple[type | tuple[type, ...], _Rule], ...] = (
 )
 
 
-def _rule_of(operation: keras.Operation) -> _Rule | None:
+def rule_of(operation: keras.Operation) -> _Rule | None:
+    """What counts the multiply-accumulates of one call of an operation, if known."""
     for types, rule in _RULES:
         if isinstance(operation, types):
             return rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -69,16 +69,27 @@ def group_rates(
         return (_checked("rate", rate),) * len(groups)
     for pattern, value in rate.items():
         _checked(f"rate[{pattern!r}]", value)
+    check_patterns(groups, "rate", rate)
+    return tuple(rate_of(group, rate) or 0.0 for group in groups)
+
+
+def rate_of(group: Group, rates: Mapping[str, float]) -> float | None:
+    """The rate of the first pattern that matches a layer of the group, if any."""
+    found = (float(rates[p]) for p in rates if _matches(group, p))
+    return next(found, None)
+
+
+def check_patterns(
+    groups: Iterable[Group], argument: str, patterns: Iterable[str]
+) -> None:
+    """Raises ValueError if a pattern matches no layer of any group."""
+    for pattern in patterns:
         if not any(_matches(group, pattern) for group in groups):
             layers = sorted({name for group in groups for name in group.layers})
             raise ValueError(
-                f"The pattern {pattern!r} in `rate` matches no layer with filters to "
-                f"prune. Such layers are: {', '.join(layers)}"
+                f"The pattern {pattern!r} in `{argument}` matches no layer with "
+                f"filters to prune. Such layers are: {', '.join(layers)}"
             )
-    return tuple(
-        next((float(rate[p]) for p in rate if _matches(group, p)), 0.0)
-        for group in groups
-    )
 
 
 def _matches(group: Group, pattern: str) -> bool:

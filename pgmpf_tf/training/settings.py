@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from pgmpf_tf import criteria
+from pgmpf_tf.budgets import Budget
 from pgmpf_tf.config import PruningConfig
 from pgmpf_tf.training.optimizers import SUPPRESS
 
@@ -23,6 +24,8 @@ class Settings:
     Attributes:
         frozen: names of the layers that were not trainable then. Their filters have no
             masks, also if they are made trainable later.
+        found_rates: the rates by which a `Budget` is met, one per group of the
+            analysis; they are found once, from the weights before training.
     """
 
     rate: Any
@@ -37,6 +40,7 @@ class Settings:
     combine: str
     normalize: bool
     frozen: tuple[str, ...] = ()
+    found_rates: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.config, PruningConfig):
@@ -91,6 +95,9 @@ class Settings:
         config["frozen"] = list(self.frozen)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
+        if isinstance(self.rate, Budget):
+            config["rate"] = {"budget": self.rate.get_config()}
+            config["found_rates"] = list(self.found_rates)
         if callable(self.criterion):
             config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
         return config
@@ -105,6 +112,9 @@ class Settings:
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
             config["rate"] = _load_schedule(rate["tfmot_schedule"])
+        if isinstance(rate, Mapping) and isinstance(rate.get("budget"), Mapping):
+            config["rate"] = Budget.from_config(rate["budget"])
+            config["found_rates"] = tuple(config["found_rates"])
         if not isinstance(config["criterion"], str):
             config["criterion"] = keras.saving.deserialize_keras_object(
                 config["criterion"]

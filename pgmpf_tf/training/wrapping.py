@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import numbers
 import random
@@ -12,10 +13,12 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from pgmpf_tf.budgets import Budget
 from pgmpf_tf.channels import analyze
 from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.config import PruningConfig
 from pgmpf_tf.criteria import Scorer
+from pgmpf_tf.search import find_rates
 from pgmpf_tf.training.backend import strategy_scope
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.pruner import Pruner
@@ -24,7 +27,7 @@ from pgmpf_tf.training.settings import Settings
 
 def wrap(
     model: keras.Model,
-    rate: float | Mapping[str, float] | Callable[[int], tuple[Any, Any]] = 0.5,
+    rate: float | Mapping[str, float] | Budget | Callable[[int], tuple[Any, Any]] = 0.5,
     *,
     method: str | PruningConfig = "pgmpf",
     criterion: str | Scorer = "l2",
@@ -57,7 +60,7 @@ def wrap(
             these: its own `train_step` runs then, and its gradients are masked.
         rate: the fraction of filters to remove, in [0, 1): a number, or a mapping from
             layer-name pattern to number (the first that matches a layer of a group
-            counts; other groups stay whole), or a `PruningSchedule` of
+            counts; other groups stay whole), or a `Budget`, or a `PruningSchedule` of
             tensorflow-model-optimization, called with the training step.
         method: `"pgmpf"`, `"pgmpf_no_dropout"`, `"asrfp"`, `"asfp"`, `"sfp"`, `"hard"`,
             or a `PruningConfig`.
@@ -130,6 +133,15 @@ def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:
     """`wrap` with all arguments but the model in one object."""
     with strategy_scope(model), _frozen(model, settings.frozen):
         analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
+        if isinstance(settings.rate, Budget) and settings.found_rates is None:
+            rates = find_rates(
+                model,
+                analysis,
+                settings.resolve_criterion(),
+                settings.rate,
+                settings.round_to,
+            )
+            settings = dataclasses.replace(settings, found_rates=rates)
         pruner = Pruner(analysis, settings)
         return _pruned_class(type(model))(model, pruner, settings)
 

@@ -12,7 +12,7 @@ from keras.src.applications import convnext, inception_resnet_v2
 from pgmpf_tf.channels.folding import Select
 from pgmpf_tf.channels.graph import Cast
 from pgmpf_tf.channels.rules import moves
-from pgmpf_tf.channels.rules.base import Barrier, Call, Rule
+from pgmpf_tf.channels.rules.base import Barrier, Call, Rule, Supposition
 from pgmpf_tf.channels.rules.elementwise import (
     Activation,
     Elementwise,
@@ -248,6 +248,7 @@ __all__ = [
     "ScaledSum",
     "SeparableConv",
     "Spatial",
+    "Supposition",
     "register_rule",
     "rule_for",
 ]

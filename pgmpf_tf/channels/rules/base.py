@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -287,8 +290,68 @@ def channel_axis(operation) -> int:
 
 
 def values_of(variable) -> np.ndarray:
-    """A variable's value as a NumPy array."""
-    return np.asarray(keras.ops.convert_to_numpy(variable))
+    """A variable's value as a NumPy array, with what is supposed to be zero as zero."""
+    supposition = _supposition.get()
+    if supposition is not None and supposition.sizes_only:
+        return np.broadcast_to(np.int8(0), variable.shape)
+    values = np.asarray(keras.ops.convert_to_numpy(variable))
+    if supposition is None or id(variable) not in supposition.zero:
+        return values
+    axis, zero = supposition.zero[id(variable)]
+    values = values.copy()
+    np.moveaxis(values, axis, 0)[zero] = 0
+    return values
+
+
+@dataclass
+class Supposition:
+    """What would `compact` do if these slices were zero? Rules see them as zero.
+
+    Attributes:
+        zero: by `id` of a variable, the axis and a bool array along it.
+        known: what was computed of the weights as they are, by `id` of an operation;
+            suppositions about one graph may share it.
+        sizes_only: arrays have the right shapes, and hold nothing: enough for
+            `Rule.rebuild` where only the sizes of its weights are wanted.
+    """
+
+    zero: Mapping[int, tuple[int, np.ndarray]] = field(default_factory=dict)
+    known: dict[int, Any] = field(default_factory=dict)
+    sizes_only: bool = False
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """Makes the supposition for a while."""
+        token = _supposition.set(self)
+        try:
+            yield
+        finally:
+            _supposition.reset(token)
+
+
+_supposition: ContextVar[Supposition | None] = ContextVar("supposition", default=None)
+
+
+def supposed_reads(operation, kernel, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """`Mixing.reads` from the weights as they are, without filters supposed zero.
+
+    Args:
+        operation: the layer.
+        kernel: the variable whose slices are its filters.
+        compute: gives bool `(inputs per group, groups, filters per group)`. It looks at
+            every weight, so it is called once for all suppositions about a graph.
+    """
+    supposition = _supposition.get()
+    if supposition is None:
+        return compute()
+    if id(operation) not in supposition.known:
+        with Supposition().made():
+            supposition.known[id(operation)] = compute()
+    reads = supposition.known[id(operation)]
+    if id(kernel) not in supposition.zero:
+        return reads
+    _, zero = supposition.zero[id(kernel)]
+    return reads & ~zero.reshape(1, *reads.shape[1:])
 
 
 def evaluate(function, values: np.ndarray) -> np.ndarray:
@@ -308,8 +371,10 @@ __all__ = [
     "Channelwise",
     "NoRule",
     "Rule",
+    "Supposition",
     "Wired",
     "channel_axis",
     "evaluate",
+    "supposed_reads",
     "values_of",
 ]

@@ -11,6 +11,7 @@ from pgmpf_tf.channels.rules.base import (
     NoRule,
     channel_axis,
     evaluate,
+    supposed_reads,
     values_of,
 )
 from pgmpf_tf.channels.rules.elementwise import pointwise
@@ -82,12 +83,19 @@ class Mixing(Channelwise):
     def reads(self, node) -> np.ndarray:
         """bool, (inputs per group, groups, filters per group): a weight is not zero."""
         if "reads" not in node.memo:
-            kernel = values_of(self.kernel_of(node.operation))
-            kernel = np.moveaxis(kernel, (self.axis_in, self.axis_out), (-2, -1))
-            matrix = (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
-            groups = self.groups(node.operation)
-            node.memo["reads"] = matrix.reshape(matrix.shape[0], groups, -1)
+            layer = node.operation
+            kernel = self.kernel_of(layer)
+            node.memo["reads"] = supposed_reads(
+                layer, kernel, lambda: self.matrix(node)
+            )
         return node.memo["reads"]
+
+    def matrix(self, node) -> np.ndarray:
+        """`reads`, from the weights as they are."""
+        kernel = values_of(self.kernel_of(node.operation))
+        kernel = np.moveaxis(kernel, (self.axis_in, self.axis_out), (-2, -1))
+        matrix = (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
+        return matrix.reshape(matrix.shape[0], self.groups(node.operation), -1)
 
     def constant_vector(self, node, values):
         layer, reads = node.operation, self.reads(node)
@@ -184,14 +192,12 @@ class SeparableConv(Mixing):
     def width(self, node):
         return node.operation.depthwise_kernel.shape[-2]
 
-    def reads(self, node):
-        if "reads" not in node.memo:
-            depthwise = values_of(node.operation.depthwise_kernel)
-            pointwise_kernel = values_of(node.operation.pointwise_kernel)
-            used = depthwise.any(axis=tuple(range(depthwise.ndim - 2)))  # (in, times)
-            matrix = pointwise_kernel.reshape(*used.shape, -1) != 0
-            node.memo["reads"] = (matrix & used[..., None]).any(axis=1)[:, None]
-        return node.memo["reads"]
+    def matrix(self, node):
+        depthwise = values_of(node.operation.depthwise_kernel)
+        pointwise_kernel = values_of(node.operation.pointwise_kernel)
+        used = depthwise.any(axis=tuple(range(depthwise.ndim - 2)))  # (in, times)
+        matrix = pointwise_kernel.reshape(*used.shape, -1) != 0
+        return (matrix & used[..., None]).any(axis=1)[:, None]
 
     def rebuild_vector(self, node, kept_in, kept_out):
         layer = node.operation
