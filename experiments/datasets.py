@@ -24,8 +24,8 @@ FASHION_MNIST_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
-# Examples that the shuffle buffer holds: all of a small set, a window of a large one.
-SHUFFLE_BUFFER = 60_000
+# Examples that the shuffle buffer holds of a set that is read from files, image by
+# image; of a set in memory it holds all.
 STREAMED_SHUFFLE_BUFFER = 8_192
 
 
@@ -54,7 +54,7 @@ class Recipe:
 
     def train_image(self, image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """One augmented image; equal seeds give equal results."""
-        image = tf.cast(image, tf.float32)
+        image = self._pixels(image)
         seeds = tf.random.split(seed, 3)
         if self.resized_crop:
             image = augmentation.random_resized_crop(image, seeds[0], self.input_size)
@@ -69,10 +69,15 @@ class Recipe:
 
     def test_image(self, image: tf.Tensor) -> tf.Tensor:
         """One image as the network is tested on it."""
-        image = tf.cast(image, tf.float32)
+        image = self._pixels(image)
         if self.resized_crop:
             image = augmentation.resize_and_centre_crop(image, self.input_size)
         return self._with_shape(self._normalise(self._resize(image)))
+
+    def _pixels(self, image):
+        if image.dtype == tf.string:
+            image = tf.io.decode_image(image, len(self.mean), expand_animations=False)
+        return tf.cast(image, tf.float32)
 
     def _resize(self, image):
         if image.shape[:2] != (self.input_size, self.input_size):
@@ -113,8 +118,9 @@ class Data:
         name: the data set's name.
         recipe: how images are transformed.
         num_classes: number of classes.
-        train: raw training examples `(image, label)` in a fixed order.
-        test: raw test examples.
+        train: raw training examples `(image, label)` in a fixed order; an image is an
+            array of pixels, or the content of its file.
+        test: raw test examples, likewise.
         train_size: number of training examples.
         test_size: number of test examples.
     """
@@ -152,7 +158,7 @@ class Data:
             Batches `(images, labels)`, one epoch after another: `steps(batch_size)`
             batches each.
         """
-        streamed = self.train_size > SHUFFLE_BUFFER
+        streamed = self.train.element_spec[0].dtype == tf.string
         buffer = STREAMED_SHUFFLE_BUFFER if streamed else self.train_size
 
         def one_epoch(epoch):
@@ -374,7 +380,10 @@ def _examples(builder, split, *, in_memory):
         return example["image"], example["label"]
 
     count = builder.info.splits[split].num_examples
-    examples = builder.as_dataset(split=split).map(pair, tf.data.AUTOTUNE)
+    # Files are a fifth of their pixels: images wait for their turn undecoded.
+    decoders = None if in_memory else {"image": tfds.decode.SkipDecoding()}
+    examples = builder.as_dataset(split=split, decoders=decoders)
+    examples = examples.map(pair, tf.data.AUTOTUNE)
     if in_memory:
         arrays = examples.batch(count).get_single_element()
         return tf.data.Dataset.from_tensor_slices(arrays)

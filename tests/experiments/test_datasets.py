@@ -214,6 +214,7 @@ def test_imagenet_is_read_from_its_tar_files(tmp_path):
     assert abs(images).max() < 5
     test, _ = collect(data.test_batches(2))
     assert test.shape == (3, 32, 32, 3)
+    assert data.train.element_spec[0].dtype == tf.string
 
 
 @pytest.fixture
@@ -226,6 +227,17 @@ def image_folder(tmp_path):
             for index in range(count):
                 (folder / f"{index}.jpg").write_bytes(jpeg(random, 30 + index, 40))
     return tmp_path / "images"
+
+
+def test_images_wait_for_their_turn_as_files(image_folder):
+    data = datasets.load("folder", data_dir=image_folder, input_size=16)
+    files = {path.read_bytes() for path in image_folder.glob("val/*/*.jpg")}
+    assert {image for image, _ in data.test.as_numpy_iterator()} == files
+    expected = [
+        data.recipe.test_image(tf.io.decode_jpeg(image)) for image, _ in data.test
+    ]
+    found, _ = collect(data.test_batches(3))
+    np.testing.assert_array_equal(found, np.stack(expected))
 
 
 def test_a_folder_of_images_trains_a_model(image_folder):
