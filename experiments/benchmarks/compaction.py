@@ -33,19 +33,6 @@ from pgmpf_tf.channels import analyze
 
 NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
 
-_NETWORKS = flags.DEFINE_multi_enum(
-    "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
-)
-_PAIRS = flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
-_DEPTHS = flags.DEFINE_list(
-    "depths",
-    ["164", "326", "650", "1001"],
-    "Depths 9n + 2 of the chains; may be empty.",
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Directory for compaction.json; none if not given."
-)
-
 SEED = 0
 
 
@@ -166,13 +153,13 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     try:
-        depths = [int(depth) for depth in _DEPTHS.value]
+        depths = [int(depth) for depth in flags.FLAGS.depths]
     except ValueError as error:
         raise app.UsageError(f"depths must be integers: {error}") from error
     console = Console()
     networks = []
-    for name in _NETWORKS.value:
-        networks.append(compare(name, _PAIRS.value))
+    for name in flags.FLAGS.network:
+        networks.append(compare(name, flags.FLAGS.pairs))
         keras.utils.clear_session()
     show(console, "analyze + compact, over clone_model + set_weights", networks)
     chains = []
@@ -180,12 +167,24 @@ def main(argv: list[str]) -> None:
         chains.append(deepen(depth))
         keras.utils.clear_session()
     show(console, "bottleneck ResNets", chains)
-    if _OUTPUT.value:
-        path = pathlib.Path(_OUTPUT.value) / "compaction.json"
+    if flags.FLAGS.output:
+        path = pathlib.Path(flags.FLAGS.output) / "compaction.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         result = {"machine": environment(), "networks": networks, "chains": chains}
         path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
+    flags.DEFINE_multi_enum(
+        "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
+    )
+    flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
+    flags.DEFINE_list(
+        "depths",
+        ["164", "326", "650", "1001"],
+        "Depths 9n + 2 of the chains; may be empty.",
+    )
+    flags.DEFINE_string(
+        "output", None, "Directory for compaction.json; none if not given."
+    )
     app.run(main)

@@ -1,0 +1,101 @@
+"""Measures how long the search for a budget takes, and how well it is met.
+
+For each network, coupling and strategy: `wrap(rate=Budget(macs=0.5))` beside
+`wrap(rate=0.5)`, which does all but the search, in turns; then the network is pruned
+and compacted, and what is left of its multiply-accumulates is counted. Beside it stands
+the time that one `compact` takes: the search would need it once per candidate if it
+built them.
+
+    python -m experiments.benchmarks.budget --output=experiments/results
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import keras
+from absl import app, flags
+from rich.console import Console
+from rich.progress import track
+
+import pgmpf_tf
+from experiments import applications
+from experiments.benchmarks.compaction import seconds, show
+from experiments.evaluation import environment
+
+NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")
+COUPLINGS = ("grouped", "independent")
+STRATEGIES = ("uniform", "global")
+SEED = 0
+
+
+def measure(name: str, fraction: float, runs: int) -> list[dict[str, Any]]:
+    """A row per coupling and strategy.
+
+    Args:
+        name: a network of keras.applications.
+        fraction: of the multiply-accumulates to take away.
+        runs: searches per row; the median of their times is told.
+    """
+    rows = []
+    model = applications.build(name)
+    weights, dense = model.get_weights(), pgmpf_tf.profile(model).macs
+    works = list(itertools.product(COUPLINGS, STRATEGIES))
+    for coupling, strategy in track(works, description=name):
+        budget = pgmpf_tf.Budget(macs=fraction, strategy=strategy)
+
+        def wrap(rate, coupling=coupling):
+            return pgmpf_tf.wrap(model, rate, coupling=coupling, seed=SEED)
+
+        searches = []
+        for _ in range(runs):
+            plain = seconds(lambda wrap=wrap: wrap(0.5))
+            searches.append(seconds(lambda wrap=wrap, b=budget: wrap(b)) - plain)
+        pruned = wrap(budget)
+        pruned.apply_masks()
+        small: list[keras.Model] = []
+        compaction = seconds(lambda s=small, p=pruned: s.append(pgmpf_tf.compact(p)))
+        rows.append(
+            {
+                "network": name,
+                "coupling": coupling,
+                "strategy": strategy,
+                "macs_left": pgmpf_tf.profile(small[0]).macs / dense,
+                "search_seconds": statistics.median(searches),
+                "compact_seconds": compaction,
+            }
+        )
+        model.set_weights(weights)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Measures, prints, and writes the file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    rows = []
+    for name in flags.FLAGS.network:
+        rows += measure(name, flags.FLAGS.macs, flags.FLAGS.runs)
+        keras.utils.clear_session()
+    show(Console(), f"Budget(macs={flags.FLAGS.macs})", rows)
+    if flags.FLAGS.output:
+        path = pathlib.Path(flags.FLAGS.output) / "budget.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = {"macs": flags.FLAGS.macs, "seed": SEED, "machine": environment()}
+        path.write_text(json.dumps(result | {"rows": rows}, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_multi_enum(
+        "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
+    )
+    flags.DEFINE_float(
+        "macs", 0.5, "Fraction of the MACs to take away.", lower_bound=0.0
+    )
+    flags.DEFINE_integer("runs", 5, "Searches per row.", lower_bound=1)
+    flags.DEFINE_string("output", None, "Directory for budget.json; none if not given.")
+    app.run(main)
