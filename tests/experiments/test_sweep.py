@@ -68,7 +68,9 @@ def test_texts_of_a_variant_may_name_seed_and_rate(tmp_path):
 def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
     planned = plan(json.loads(path.read_text()), tmp_path)
     assert {run.settings.dataset for run in planned} == {"fashion_mnist"}
-    assert len({run.settings.seed for run in planned}) >= 3
+    # What was only tried to choose from needs no spread.
+    seeds = 1 if path.stem == "schedules" else 3
+    assert len({run.settings.seed for run in planned}) >= seeds
 
 
 def test_the_main_sweep_compares_the_whole_family(tmp_path):
