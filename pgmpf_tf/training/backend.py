@@ -8,8 +8,11 @@ if keras.backend.backend() == "tensorflow":
     from pgmpf_tf.training.tensorflow import (
         MaskedTrainer,
         ScalarLog,
+        batches,
         check_strategy,
+        contributions,
         strategy_scope,
+        traced,
     )
 else:
     raise ImportError(
@@ -18,4 +21,12 @@ else:
         f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
     )
 
-__all__ = ["MaskedTrainer", "ScalarLog", "check_strategy", "strategy_scope"]
+__all__ = [
+    "MaskedTrainer",
+    "ScalarLog",
+    "batches",
+    "check_strategy",
+    "contributions",
+    "strategy_scope",
+    "traced",
+]

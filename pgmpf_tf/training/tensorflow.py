@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
+from keras import tree
+from keras.src.trainers import data_adapters
 
+from pgmpf_tf.channels.units import Member
 from pgmpf_tf.training.optimizers import suppresses_update, uses_average
 from pgmpf_tf.training.slots import SlotLayout
 from pgmpf_tf.training.state import PruningState
@@ -218,6 +223,110 @@ def _scale_steps(
 
     for variable, old, mask in zip(variables, before, masks, strict=True):
         distribution.extended.update(variable, scale, args=(old, mask), group=False)
+
+
+traced = functools.partial(tf.function, reduce_retracing=True)
+"""Turns a function of tensors into one that runs as a graph."""
+
+
+def batches(
+    argument: str, data: Any, limit: int | None = None
+) -> Iterator[tuple[Any, Any, Any]]:
+    """The batches of whatever `fit` takes, by Keras' own adapters.
+
+    Args:
+        argument: the name of the caller's argument, for messages.
+        data: arrays (32 samples make a batch), `(x, y)` or `(x, y, sample_weight)`, a
+            `tf.data.Dataset`, a `PyDataset` or a generator.
+        limit: how many batches at most; all if None.
+
+    Yields:
+        Inputs, targets and sample weights of a batch; None for what is not there.
+
+    Raises:
+        ValueError: if the data are none of these or empty, or never end and there is
+            no limit.
+    """
+    parts = data if isinstance(data, tuple) else (data,)
+    try:
+        adapter = data_adapters.get_data_adapter(*parts)
+        dataset = adapter.get_tf_dataset()
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{argument}` must be what `fit` takes, with one batch at least: arrays, "
+            "(x, y), a tf.data.Dataset, a PyDataset or a generator of tuples. "
+            f"Received: {argument} of type {type(data).__name__}: {error}"
+        ) from error
+    known = [n for n in (limit, adapter.num_batches) if n is not None]
+    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+    if not known and (endless or dataset.cardinality() == tf.data.INFINITE_CARDINALITY):
+        raise ValueError(
+            f"`{argument}` never ends: say how many batches to take of it."
+        )
+    count = 0
+    adapter.on_epoch_begin()
+    try:
+        for batch in dataset.take(min(known, default=-1)):
+            count += 1
+            yield keras.utils.unpack_x_y_sample_weight(
+                tree.map_structure(_or_none, batch)
+            )
+    finally:
+        adapter.on_epoch_end()
+    if not count:
+        raise ValueError(f"`{argument}` must hold at least one batch. Received: none")
+
+
+def _or_none(value: Any) -> Any:
+    """Keras writes the None in `(x, None, weights)` as an empty `Optional`."""
+    if isinstance(value, tf.experimental.Optional):
+        return value.get_value() if value.has_value() else None
+    return value
+
+
+def contributions(
+    model: keras.Model, loss: Callable[..., Any], members: Sequence[Member], data: Any
+) -> list[np.ndarray]:
+    """What the slices of variables contribute to the loss of each batch.
+
+    Args:
+        model: is called with `training=False`.
+        loss: a function of targets, outputs and sample weights to a number.
+        members: the variables and their axes.
+        data: see `batches`.
+
+    Returns:
+        For each member the sum over each slice of gradient * weight, of shape
+        `(slices, batches)`.
+
+    Raises:
+        ValueError: if there are no data or several workers, whose masks would part.
+    """
+    if _multi_worker(model.distribute_strategy):
+        raise ValueError(
+            "A criterion that needs data cannot be used with several workers: each "
+            "would score its own data, and their masks would differ."
+        )
+    variables = [member.variable.value for member in members]
+
+    @traced
+    def products(x: Any, y: Any, weights: Any) -> list[tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            value = loss(y, model(x, training=False), weights)
+        gradients = tape.gradient(value, variables, unconnected_gradients="zero")
+        return [
+            tf.reduce_sum(
+                tf.cast(gradient * variable, "float32"),
+                [axis for axis in range(len(variable.shape)) if axis != member.axis],
+            )
+            for member, variable, gradient in zip(
+                members, variables, gradients, strict=True
+            )
+        ]
+
+    found = [products(*batch) for batch in batches("data", data)]
+    return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
 
 
 class ScalarLog:
