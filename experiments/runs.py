@@ -72,7 +72,7 @@ def _build(data: Data, settings: Settings) -> keras.Model:
 def _wrap(model: keras.Model, settings: Settings) -> keras.Model:
     return pgmpf_tf.wrap(
         model,
-        rate=settings.rate,
+        rate=settings.target(),
         method=settings.pruning_config(),
         criterion=settings.criterion,
         coupling=settings.coupling,

@@ -8,7 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from pgmpf_tf import PruningConfig
+from pgmpf_tf import Budget, PruningConfig
+from pgmpf_tf.budgets import RESOURCES
 
 METHODS = ("baseline", "hard", "sfp", "asfp", "asrfp", "pgmpf_no_dropout", "pgmpf")
 
@@ -44,6 +45,16 @@ class Settings:
         choices=METHODS,
     )
     rate: float = _setting(0.5, "Fraction of the filters to remove, in [0, 1).")
+    budget: tuple[str, ...] = _setting(
+        (),
+        "Instead of a rate: fractions to take away, as macs=0.5,params=0.3; also "
+        "latency, which is measured.",
+    )
+    selection: str = _setting(
+        "uniform",
+        "How a budget is met: the same rate everywhere, or all filters compete.",
+        choices=("uniform", "global"),
+    )
     criterion: str = _setting(
         "l2",
         "Score of a filter: l1, l2, geometric_median, batchnorm_scale or random.",
@@ -153,11 +164,31 @@ class Settings:
             self._refuse("lr_drops", "fractions in (0, 1)")
         if self.method != "baseline":
             self.pruning_config()
+            self.target()
 
     def _refuse(self, name: str, allowed: str) -> typing.NoReturn:
         raise ValueError(
             f"`{name}` must be {allowed}. Received: {name}={getattr(self, name)!r}"
         )
+
+    def target(self) -> float | Budget:
+        """What to remove, as the library takes it.
+
+        Raises:
+            ValueError: if `budget` is no budget.
+        """
+        if not self.budget:
+            return self.rate
+        fractions = {}
+        for part in self.budget:
+            name, _, value = part.partition("=")
+            if name not in RESOURCES or not value:
+                self._refuse("budget", f"name=fraction of {', '.join(RESOURCES)}")
+            fractions[name] = _parse(value)
+        try:
+            return Budget(**fractions, strategy=self.selection)
+        except TypeError as error:  # what comes from a command line is a value
+            raise ValueError(str(error)) from error
 
     @property
     def warm_start(self) -> bool:

@@ -159,9 +159,14 @@ def test_a_given_baseline_is_what_is_pruned(tmp_path):
 
 
 def test_pruning_from_scratch_needs_no_dense_network(tmp_path):
-    settings = dataclasses.replace(TINY, dense_epochs=0, coupling="independent")
+    settings = dataclasses.replace(
+        TINY, dense_epochs=0, coupling="independent", budget=("macs=0.6",)
+    )
     result = runs.run(settings, tmp_path / "run")
     assert "dense" not in result
+    dense = models.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    left = result["small"]["macs"] / pgmpf_tf.profile(dense).macs
+    assert 0.38 < left <= 0.4
     assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
 
 

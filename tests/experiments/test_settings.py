@@ -4,6 +4,7 @@ import pytest
 
 from experiments import settings
 from experiments.settings import Settings
+from pgmpf_tf import Budget
 
 
 def test_settings_survive_json():
@@ -67,9 +68,19 @@ def test_pruning_from_scratch_and_from_a_trained_network_differ():
     assert not Settings(dense_epochs=0).pruning_config().pretrained
 
 
+def test_a_budget_stands_for_a_rate():
+    assert Settings(rate=0.3).target() == 0.3
+    chosen = Settings(budget=("macs=0.5", "params=0.25"), selection="global")
+    assert chosen.target() == Budget(macs=0.5, params=0.25, strategy="global")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"budget": ("cost=1",)}, r"`budget` must be name=fraction of macs.*'cost=1'"),
+        ({"budget": ("macs",)}, r"budget=\('macs',\)"),
+        ({"budget": ("macs=2",)}, r"`macs` must lie in \(0, 1\)"),
+        ({"budget": ("macs=half",)}, "`macs` must be a number.*'half'"),
         ({"rate": 1.0}, r"`rate` must be in \[0, 1\).*rate=1.0"),
         ({"rate": -0.1}, "rate=-0.1"),
         ({"method": "magic"}, "`method` must be one of baseline, .*method='magic'"),
