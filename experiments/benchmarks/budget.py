@@ -24,7 +24,7 @@ from rich.progress import track
 
 import pgmpf_tf
 from experiments import applications
-from experiments.benchmarks.compaction import seconds, show
+from experiments.benchmarks.measuring import seconds, show
 from experiments.evaluation import environment
 
 NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")

@@ -10,13 +10,10 @@ in the graph tell whether the time is linear in the depth.
 
 from __future__ import annotations
 
-import gc
 import json
 import pathlib
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,24 +21,16 @@ from absl import app, flags
 from keras import layers
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import pgmpf_tf
 from experiments import applications
+from experiments.benchmarks.measuring import seconds, show
 from experiments.evaluation import environment
 from pgmpf_tf.channels import analyze
 
 NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
 
 SEED = 0
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a call takes. Garbage of earlier calls is collected before."""
-    gc.collect()
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def compare(name: str, pairs: int) -> dict[str, Any]:
@@ -128,24 +117,6 @@ def deepen(depth: int) -> dict[str, Any]:
         "analyze_ms_per_layer": 1e3 * analysis / count,
         "compact_ms_per_layer": 1e3 * compaction / count,
     }
-
-
-def show(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    """Prints dictionaries with the same keys as a table."""
-    if not rows:
-        return
-    table = Table(title=title)
-    for key in rows[0]:
-        table.add_column(key.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*map(_text, row.values()))
-    console.print(table)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return " .. ".join(map(_text, value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def main(argv: list[str]) -> None:
