@@ -88,8 +88,9 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
     apart = _APART * max(record["macs"] for record in records) / 1e6
     figure, panel = pyplot.subplots(figsize=(8, 4.5))
     lines = {}
-    for number, (variant, members) in enumerate(variants.items()):
-        shift = apart * (number - len(variants) / 2)
+    for number, variant in enumerate(_ordered(variants)):
+        members = variants[variant]
+        shift = apart * (number - len(variants) / 2) if variant != "dense" else 0.0
         rates = [_by(members, "rate")[rate] for rate in sorted(_by(members, "rate"))]
         lines[variant] = panel.errorbar(
             [shift + _mean(group, "macs") / 1e6 for group in rates],
@@ -112,6 +113,13 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
     _save(figure, path, lines)
 
 
+def _ordered(variants: Iterable[str]) -> list[str]:
+    """Methods in the order of the colours, then the others as they come."""
+    names = list(variants)
+    known = [name for name in _COLOURS if name in names]
+    return known + [name for name in names if name not in known]
+
+
 def _by(records: list[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:
     groups: dict[Any, list[dict[str, Any]]] = {}
     for record in records:
@@ -129,8 +137,7 @@ def _spread(records: list[dict[str, Any]], key: str) -> float:
 
 
 def _save(figure: pyplot.Figure, path: Path, lines: Mapping[str, Any]) -> None:
-    order = [name for name in _COLOURS if name in lines]
-    order += [name for name in lines if name not in _COLOURS]
+    order = _ordered(lines)
     figure.legend(
         [lines[name] for name in order],
         order,
