@@ -14,7 +14,7 @@ EXPERIMENTS = [
     "tensorboard>=2.21",
 ]
 TFMOT = ["tensorflow-model-optimization>=0.8.1", "tf_keras>=2.21"]
-TEST = ["pytest>=9.2", "hypothesis>=6.168", "ruff>=0.17.6,<0.18"]
+TEST = ["pytest>=9.2", "hypothesis>=6.168", "ruff>=0.17.6,<0.18", "selenium>=4.44"]
 
 setup(
     name="pgmpf_tf",
@@ -27,6 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pgmpf_tf", "pgmpf_tf.*"]),
+    package_data={"pgmpf_tf.report": ["templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.21",
@@ -34,6 +35,7 @@ setup(
         "numpy>=2.2",
         "absl-py>=1.4",
         "rich>=13.9",
+        "jinja2>=3.1",
         # Runs the exported .tflite files: the interpreter in `tf.lite` is deprecated.
         "ai-edge-litert>=2.3",
     ],

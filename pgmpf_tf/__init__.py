@@ -9,7 +9,7 @@ from pgmpf_tf.config import PruningConfig
 from pgmpf_tf.export import export, quantize_aware, to_tf_keras
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.recalibration import recalibrate
-from pgmpf_tf.report import compare
+from pgmpf_tf.report import compare, report
 from pgmpf_tf.training import PrunedModel, wrap
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "quantize_aware",
     "recalibrate",
     "register_rule",
+    "report",
     "rules",
     "schedules",
     "to_tf_keras",

@@ -209,6 +209,11 @@ class PrunedModel(MaskedTrainer, Functional):
         """The present `pruning_rate`, `suppression` and `weight_mask`."""
         return self._progress.values()
 
+    @property
+    def pruning_settings(self) -> Settings:
+        """The arguments of `wrap` that the model was made with."""
+        return self._settings
+
     def pruning_summary(self, print_fn: Callable[[str], None] | None = None) -> None:
         """Prints groups, members, kept units, rates, and what is pinned and why.
 
