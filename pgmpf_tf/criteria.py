@@ -70,7 +70,7 @@ def geometric_median(filters: np.ndarray) -> np.ndarray:
 
 
 def batchnorm_scale(scales: np.ndarray) -> np.ndarray:
-    """The magnitude of the BatchNorm gamma (network slimming; Z. Liu, ICCV 2017).
+    """The magnitude of the BatchNorm gamma (slimming; Z. Liu et al., ICCV 2017).
 
     Args:
         scales: matrix `(filters, 1)`.

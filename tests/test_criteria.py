@@ -1,4 +1,5 @@
 import math
+import re
 
 import keras
 import numpy as np
@@ -35,6 +36,18 @@ def test_geometric_median_is_the_sum_of_distances(filters):
     np.testing.assert_allclose(
         criteria.geometric_median(filters), expected, rtol=1e-6, atol=1e-5
     )
+
+
+@given(matrices)
+def test_taylor_is_the_mean_of_squares(contributions):
+    expected = [sum(value**2 for value in row) / len(row) for row in contributions]
+    np.testing.assert_allclose(criteria.taylor(contributions), expected, rtol=1e-9)
+
+
+def test_every_criterion_names_its_source():
+    for name, criterion in criteria.CRITERIA.items():
+        if name != "random":
+            assert re.search(r"\(.* et al\., \w+ 20\d\d", criterion.score.__doc__), name
 
 
 def test_the_filter_at_the_geometric_median_goes_first():

@@ -16,6 +16,7 @@ from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
 from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.scoring import DataScoring
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.summary import print_summary
 
@@ -46,9 +47,16 @@ class PrunedModel(MaskedTrainer, Functional):
         model: the model whose layers are shared.
         pruner: groups, masks and state.
         settings: the arguments of `wrap`.
+        scoring: the data of criteria that need some.
     """
 
-    def __init__(self, model: keras.Model, pruner: Pruner, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        pruner: Pruner,
+        settings: Settings,
+        scoring: DataScoring,
+    ) -> None:
         inputs, outputs = model.inputs, model.outputs
         if isinstance(model, Functional):
             inputs, outputs = model.input, model.output
@@ -66,6 +74,24 @@ class PrunedModel(MaskedTrainer, Functional):
         self._unwrapped = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
         self.__dict__["pruning_state"] = pruner.state
+        self.__dict__["_lent"] = {"criterion_data": scoring}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras tracks and saves whatever is set on a model. These are only lent to it,
+        # and so `dir`, by which Keras finds what to save, must not list them either.
+        lender = vars(self).get("_lent", {}).get(name)
+        if lender is None:
+            super().__setattr__(name, value)
+        else:
+            setattr(lender, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        lender = vars(self).get("_lent", {}).get(name)
+        if lender is None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}"
+            )
+        return getattr(lender, name)
 
     @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -86,7 +112,8 @@ class PrunedModel(MaskedTrainer, Functional):
             ValueError: if `epochs` is below 1 or fewer than one `frequency`, or if
                 weights have become NaN or infinite: no masks are computed from those,
                 and no later callback sees (or saves) that epoch. If the optimizer was
-            made under another distribution strategy.
+                made under another distribution strategy. If the criterion needs data
+                (`model.criterion_data`) or a loss that are not there.
         """
         parent = super().fit
         call = inspect.signature(parent).bind(*args, **kwargs)
@@ -127,7 +154,8 @@ class PrunedModel(MaskedTrainer, Functional):
         training that follows.
 
         Raises:
-            ValueError: if weights are NaN or infinite.
+            ValueError: if weights are NaN or infinite, or if the criterion needs data
+                (`model.criterion_data`) or a loss that are not there.
         """
         self._progress.finish(getattr(self, "optimizer", None))
 

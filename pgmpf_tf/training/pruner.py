@@ -18,6 +18,11 @@ from pgmpf_tf.training.state import PruningState
 class Pruner:
     """The groups of one model, their masks, and how the masks move.
 
+    Args:
+        analysis: which channels live and die together.
+        settings: the arguments of `wrap`.
+        measure: tells a criterion that needs data what filters add to the loss.
+
     Attributes:
         analysis: which channels live and die together.
         groups: the groups that lose units in the end.
@@ -25,10 +30,11 @@ class Pruner:
         members: the variables that hold units of `groups`.
         state: the masks and the progress, as variables.
         layout: where each mask value goes in a training step.
-        measure: tells a criterion that needs data what filters add to the loss.
     """
 
-    def __init__(self, analysis: Analysis, settings: Settings) -> None:
+    def __init__(
+        self, analysis: Analysis, settings: Settings, measure: criteria.Measure
+    ) -> None:
         if not analysis.groups:
             reasons = "; ".join(f"{pin.layer}: {pin.reason}" for pin in analysis.pins)
             raise ValueError(
@@ -40,7 +46,7 @@ class Pruner:
             rates = selection.group_rates(analysis.groups, settings.target_rate)
         self._settings = settings
         self._criterion = settings.resolve_criterion()
-        self.measure: criteria.Measure | None = None
+        self._measure = measure
         self.analysis = analysis
         self.groups, self.rates = _pruned(analysis.groups, rates)
         for group in self.groups:
@@ -72,7 +78,7 @@ class Pruner:
         Raises:
             ValueError: if it needs data, and there are none or no loss.
         """
-        return self._criterion.measured(self.groups, self.measure)
+        return self._criterion.measured(self.groups, self._measure)
 
     def update(
         self,

@@ -39,6 +39,7 @@ class Settings:
     seed: int
     combine: str
     normalize: bool
+    loss: Any = None
     frozen: tuple[str, ...] = ()
     found_rates: tuple[float, ...] | None = None
 
@@ -92,6 +93,7 @@ class Settings:
         }
         config["config"] = self.config.get_config()
         config["exclude"] = list(self.exclude)
+        config["loss"] = keras.saving.serialize_keras_object(self.loss)
         config["frozen"] = list(self.frozen)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
@@ -108,6 +110,7 @@ class Settings:
         config = dict(config)
         config["config"] = PruningConfig.from_config(config["config"])
         config["exclude"] = tuple(config["exclude"])
+        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
         config["frozen"] = tuple(config["frozen"])
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:

@@ -22,6 +22,7 @@ from pgmpf_tf.search import find_rates
 from pgmpf_tf.training.backend import strategy_scope
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.scoring import DataScoring
 from pgmpf_tf.training.settings import Settings
 
 
@@ -40,6 +41,8 @@ def wrap(
     round_to: int = 1,
     combine: str = "sum",
     normalize: bool = False,
+    data: Any = None,
+    loss: Any = None,
     seed: int | None = None,
 ) -> PrunedModel:
     """Makes a model that prunes its filters while it is trained.
@@ -65,8 +68,8 @@ def wrap(
         method: `"pgmpf"`, `"pgmpf_no_dropout"`, `"asrfp"`, `"asfp"`, `"sfp"`, `"hard"`,
             or a `PruningConfig`.
         criterion: how filters are scored: `"l1"`, `"l2"`, `"geometric_median"`,
-            `"batchnorm_scale"`, `"random"`, or a function from a matrix
-            `(filters, values)` to scores `(filters,)`.
+            `"batchnorm_scale"`, `"taylor"` (needs `data`), `"random"`, or a function
+            from a matrix `(filters, values)` to scores `(filters,)`.
         coupling: `"grouped"` prunes channels that are added together as one;
             `"independent"` prunes each layer for itself.
         exclude: name patterns of layers whose filters stay.
@@ -85,6 +88,13 @@ def wrap(
         combine: how the scores of the filters of one unit become the unit's: `"sum"`,
             `"mean"` or `"max"`.
         normalize: whether scores are divided by their layer's mean before that.
+        data: what `fit` takes, with targets, but no generator: on these data the
+            criterion `"taylor"` scores filters anew at each update of the masks, with
+            `training=False`. Some batches are enough; they are not saved with the
+            model, so set `model.criterion_data` when it is loaded.
+        loss: what `compile` takes as a loss: the criterion `"taylor"` asks how filters
+            contribute to it. None takes the loss that the wrapped model, or `model`,
+            is compiled with. Penalties on weights do not count.
         seed: seed of the random draws. None draws one, and keeps it with the model.
 
     Returns:
@@ -93,10 +103,12 @@ def wrap(
     Raises:
         ValueError: if an argument is out of range, a name is unknown or a pattern
             matches nothing, if the model is not built, is wrapped already or has
-            nothing to prune, or if it was made under another distribution strategy.
+            nothing to prune, or if it was made under another distribution strategy, or
+            if the criterion lacks data.
         TypeError: if an argument is of a wrong type.
     """
     _check_model(model)
+    given = model
     if not isinstance(model, (Functional, keras.Sequential)):
         model = functional_of(model)
     config = PruningConfig.preset(method) if isinstance(method, str) else method
@@ -115,9 +127,15 @@ def wrap(
         seed=random.SystemRandom().randrange(2**31) if seed is None else seed,
         combine=combine,
         normalize=normalize,
+        loss=loss,
         frozen=tuple(layer.name for layer in _leaves(model) if not layer.trainable),
     )
-    return wrap_with(model, settings)
+    if settings.resolve_criterion().needs_data and data is None:
+        raise ValueError(
+            f"criterion={criterion!r} needs `data`: what `fit` takes, with targets. "
+            "Received: data=None"
+        )
+    return wrap_with(model, settings, given=given, data=data)
 
 
 def _plain_numbers(rate: Any) -> Any:
@@ -129,21 +147,38 @@ def _plain_numbers(rate: Any) -> Any:
     return rate
 
 
-def wrap_with(model: keras.Model, settings: Settings) -> PrunedModel:
-    """`wrap` with all arguments but the model in one object."""
+def wrap_with(
+    model: keras.Model,
+    settings: Settings,
+    *,
+    given: keras.Model | None = None,
+    data: Any = None,
+) -> PrunedModel:
+    """`wrap` with all arguments in one object, apart from what no file can hold.
+
+    Args:
+        model: a Functional or Sequential model.
+        settings: the arguments.
+        given: the model that the user had, if `model` was made of it.
+        data: what criteria look at.
+    """
+    scoring = DataScoring(data, settings.loss)
+    scoring.models = (model, given or model)
     with strategy_scope(model), _frozen(model, settings.frozen):
         analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
         if isinstance(settings.rate, Budget) and settings.found_rates is None:
             rates = find_rates(
                 model,
                 analysis,
-                settings.resolve_criterion(),
+                settings.resolve_criterion().measured(analysis.groups, scoring.measure),
                 settings.rate,
                 settings.round_to,
             )
             settings = dataclasses.replace(settings, found_rates=rates)
-        pruner = Pruner(analysis, settings)
-        return _pruned_class(type(model))(model, pruner, settings)
+        pruner = Pruner(analysis, settings, scoring.measure)
+        wrapped = _pruned_class(type(model))(model, pruner, settings, scoring)
+    scoring.models = (wrapped, *scoring.models)
+    return wrapped
 
 
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
