@@ -13,7 +13,7 @@ import numpy as np
 
 from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import fold_selects
-from pgmpf_tf.channels.graph import functional_of, trace
+from pgmpf_tf.channels.graph import Node, functional_of, trace
 from pgmpf_tf.channels.rules import Supposition
 from pgmpf_tf.channels.units import NO_UNIT, Analysis
 from pgmpf_tf.profiling import rule_of
@@ -24,11 +24,12 @@ class Cost:
     """What `profile` would count.
 
     Attributes:
-        macs: multiply-accumulates for one sample.
+        macs: multiply-accumulates for one sample; None if an axis of unknown size
+            keeps them from being counted.
         params: entries of all weights.
     """
 
-    macs: int
+    macs: int | None
     params: int
 
 
@@ -54,9 +55,6 @@ class CostModel:
 
         Args:
             removed: bool, shape `(units,)`: True for a unit of the analysis that goes.
-
-        Raises:
-            ValueError: if an axis of unknown size keeps MACs from being counted.
         """
         with self.without(removed) as supposition:
             steps = eliminate(fold_selects(trace(self._model)))
@@ -92,8 +90,7 @@ def _count(steps: list[Step]) -> Cost:
         if call.alias is not None:
             continue
         operation = node.operation
-        rule = rule_of(operation)
-        before = rule(operation, node) if rule else 0
+        before = _macs(node)
         if call.weights is None:
             macs += before
             new = {id(w): math.prod(w.shape) for w in getattr(operation, "weights", ())}
@@ -105,7 +102,15 @@ def _count(steps: list[Step]) -> Cost:
             }
         params += sum(size for key, size in new.items() if key not in counted)
         counted |= new.keys()
-    return Cost(round(macs), params)
+    return Cost(None if math.isnan(macs) else round(macs), params)
+
+
+def _macs(node: Node) -> float:
+    rule = rule_of(node.operation)
+    try:
+        return rule(node.operation, node) if rule else 0
+    except ValueError:  # an axis of unknown size
+        return math.nan
 
 
 def _shrinkage(operation: keras.Operation, weights: dict[str, np.ndarray]) -> float:

@@ -61,31 +61,81 @@ def find_rates(
 
     Raises:
         ValueError: if the budget cannot be met (the message says what can), if a
-            pattern matches nothing, if arguments contradict each other, or if the
-            sensitivity lacks a group.
+            pattern matches nothing, if arguments contradict each other, if the
+            sensitivity lacks a group, or if MACs cannot be counted.
     """
-    fixed = _fixed_rates(analysis.groups, budget, round_to)
-    scores = [criterion.group_scores(group) for group in analysis.groups]
-    queue = _queue(analysis.groups, scores, fixed, budget, round_to)
-    candidates = _Candidates(model, analysis, scores, fixed, queue, round_to)
+    for argument, patterns in budget.patterns.items():
+        selection.check_patterns(analysis.groups, argument, patterns)
+    candidates = _candidates(model, analysis, criterion, budget, round_to)
     k = 0
     for resource in ("macs", "params"):
         if getattr(budget, resource) is not None:
             k = max(k, _cheapest(candidates, resource, getattr(budget, resource)))
     if budget.latency is not None:
         k = _fast_enough(model, candidates, k, budget.latency)
-    return tuple(
-        1 - kept / len(group.units)
-        for kept, group in zip(candidates.kept(k), analysis.groups, strict=True)
+    return candidates.rates(k)
+
+
+def settle_rates(
+    model: keras.Model,
+    analysis: Analysis,
+    criterion: Criterion,
+    budget: Budget,
+    rates: Sequence[float],
+    round_to: int = 1,
+) -> tuple[float, ...]:
+    """Rates found earlier, for scores that have changed since.
+
+    A channel of a sum is gone when all that is added has lost it. So where branches
+    choose their filters each for itself, what is left depends on which ones go.
+
+    Args:
+        model: the model to prune.
+        analysis: the groups that may lose units.
+        criterion: scores them.
+        budget: what to meet. A latency is not measured again.
+        rates: one per group, as `find_rates` gave them.
+        round_to: groups keep a multiple of this.
+
+    Returns:
+        One rate per group: the same ones if they meet the budget to a hundredth, or
+        if these groups cannot.
+    """
+    if budget.latency is not None:
+        return tuple(rates)
+    candidates = _candidates(model, analysis, criterion, budget, round_to)
+    over = [
+        candidates.left_at(rates, resource) - (1.0 - fraction)
+        for resource, fraction in budget.fractions.items()
+    ]
+    reachable = all(
+        candidates.left(candidates.last, resource) <= 1.0 - fraction
+        for resource, fraction in budget.fractions.items()
     )
+    if -_CLOSE <= max(over) <= 0.0 or not reachable:
+        return tuple(rates)
+    return candidates.rates(
+        max(_cheapest(candidates, *item) for item in budget.fractions.items())
+    )
+
+
+def _candidates(
+    model: keras.Model,
+    analysis: Analysis,
+    criterion: Criterion,
+    budget: Budget,
+    round_to: int,
+) -> _Candidates:
+    fixed = _fixed_rates(analysis.groups, budget, round_to)
+    scores = [criterion.group_scores(group) for group in analysis.groups]
+    queue = _queue(analysis.groups, scores, fixed, budget, round_to)
+    return _Candidates(model, analysis, scores, fixed, queue, budget, round_to)
 
 
 def _fixed_rates(
     groups: Sequence[Group], budget: Budget, round_to: int
 ) -> dict[int, float]:
     """The rates that the budget fixes, by the group's number."""
-    for argument, patterns in budget.patterns.items():
-        selection.check_patterns(groups, argument, patterns)
     fixed = {}
     for number, group in enumerate(groups):
         rate = selection.rate_of(group, budget.rates)
@@ -168,7 +218,7 @@ class _Candidates:
         last: the largest k.
     """
 
-    def __init__(self, model, analysis, scores, fixed, queue, round_to) -> None:
+    def __init__(self, model, analysis, scores, fixed, queue, budget, round_to) -> None:
         self._model, self._analysis = model, analysis
         self._orders = [np.argsort(score, kind="stable") for score in scores]
         self._start = [
@@ -177,7 +227,9 @@ class _Candidates:
         ]
         self._queue = queue
         self._costs = CostModel(model, analysis)
-        self._dense = profile(model)
+        self._dense = {"params": model.count_params()}
+        if budget.macs or budget.latency:
+            self._dense["macs"] = profile(model).macs
         self._told: dict[int, Cost] = {}
         self.last = len(queue)
 
@@ -187,20 +239,36 @@ class _Candidates:
             kept[move.group] = move.kept
         return kept
 
-    def removed(self, k: int) -> np.ndarray:
+    def rates(self, k: int) -> tuple[float, ...]:
+        return tuple(
+            1 - kept / len(group.units)
+            for kept, group in zip(self.kept(k), self._analysis.groups, strict=True)
+        )
+
+    def _removed(self, kept: Sequence[int]) -> np.ndarray:
         removed = np.zeros(self._analysis.unit_count, bool)
-        for group, order, kept in zip(
-            self._analysis.groups, self._orders, self.kept(k), strict=True
+        for group, order, count in zip(
+            self._analysis.groups, self._orders, kept, strict=True
         ):
-            removed[group.units[order[: len(order) - kept]]] = True
+            removed[group.units[order[: len(order) - count]]] = True
         return removed
 
     def left(self, k: int, resource: str) -> float:
         """What is left of the MACs or parameters, as a fraction."""
         if k not in self._told:
-            self._told[k] = self._costs.cost(self.removed(k))
-        dense = getattr(self._dense, resource)
-        return getattr(self._told[k], resource) / dense if dense else 1.0
+            self._told[k] = self._costs.cost(self._removed(self.kept(k)))
+        return self._part(self._told[k], resource)
+
+    def left_at(self, rates: Sequence[float], resource: str) -> float:
+        """The same, at any rates."""
+        kept = [
+            selection.kept_count(len(order), rate)
+            for order, rate in zip(self._orders, rates, strict=True)
+        ]
+        return self._part(self._costs.cost(self._removed(kept)), resource)
+
+    def _part(self, cost: Cost, resource: str) -> float:
+        return getattr(cost, resource) / self._dense[resource]
 
     def first(self, low: int, high: int, resource: str, target: float) -> int:
         """The lowest k in (low, high] with no more left than that; `high` has."""
@@ -213,7 +281,7 @@ class _Candidates:
         return high
 
     def compacted(self, k: int) -> keras.Model:
-        with self._costs.without(self.removed(k)):
+        with self._costs.without(self._removed(self.kept(k))):
             return compact(self._model)
 
 

@@ -189,6 +189,35 @@ def test_training_ends_at_the_budget_and_files_remember_it(tmp_path):
     assert 0.45 * dense.macs < pgmpf_tf.profile(small).macs <= 0.5 * dense.macs
 
 
+def residual_stream():
+    """A stream that a channel leaves when all branches have lost it."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(32, 3, padding="same")(image)
+    for _ in range(2):
+        x = layers.Add()([x, layers.Conv2D(32, 3, padding="same")(layers.ReLU()(x))])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return keras.Model(image, layers.Dense(5)(x))
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "global"])
+def test_the_budget_is_met_by_the_filters_that_go_in_the_end(strategy):
+    model = residual_stream()
+    randomize(model, 0)
+    dense = pgmpf_tf.profile(model).macs
+    budget = Budget(macs=0.6, strategy=strategy)
+    wrapped = pgmpf_tf.wrap(model, rate=budget, coupling="independent")
+    foreseen = wrapped._pruner.rates
+    moved = 0
+    for seed in range(1, 6):
+        randomize(model, seed)  # as if trained: other filters are the lowest now
+        wrapped.apply_masks()
+        moved += wrapped._pruner.rates != foreseen
+        left = pgmpf_tf.profile(pgmpf_tf.compact(wrapped)).macs / dense
+        # One unit of 32 in one of three layers is 1.5 % of this network.
+        assert 0.4 - 0.02 < left <= 0.4
+    assert moved
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -209,6 +238,17 @@ def test_what_cannot_be_met_is_said(arguments, message):
         pgmpf_tf.wrap(model, rate=Budget(**arguments))
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_parameters_need_no_sizes_and_macs_say_so():
+    image = keras.Input((None, None, 3))
+    x = layers.Conv2D(16, 3)(layers.Conv2D(16, 3)(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    dense = model.count_params()
+    small, _ = small_network(model, rate=Budget(params=0.5))
+    assert small.count_params() <= dense / 2
+    with pytest.raises(ValueError, match="must have fixed shapes"):
+        pgmpf_tf.wrap(model, rate=Budget(macs=0.5))
 
 
 def test_a_sensitivity_of_another_model_is_refused():

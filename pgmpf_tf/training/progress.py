@@ -86,6 +86,7 @@ class Progress:
 
     def finish(self, optimizer: keras.optimizers.Optimizer | None) -> None:
         """The last update: the whole rate, pruned filters zero, nothing passes."""
+        self._pruner.settle()
         self._pruner.update(self._pruner.rates, 0.0, 1.0, optimizer)
         self._record_rate(self._pruner.rates)
         self._pruner.state.finished.assign(1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from pgmpf_tf import criteria, selection
+from pgmpf_tf.budgets import Budget
 from pgmpf_tf.channels.units import Analysis, Group, Member
+from pgmpf_tf.search import settle_rates
 from pgmpf_tf.training.optimizers import scale_slots
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout
@@ -19,6 +22,7 @@ class Pruner:
     """The groups of one model, their masks, and how the masks move.
 
     Args:
+        model: the model.
         analysis: which channels live and die together.
         settings: the arguments of `wrap`.
         measure: tells a criterion that needs data what filters add to the loss.
@@ -33,7 +37,11 @@ class Pruner:
     """
 
     def __init__(
-        self, analysis: Analysis, settings: Settings, measure: criteria.Measure
+        self,
+        model: keras.Model,
+        analysis: Analysis,
+        settings: Settings,
+        measure: criteria.Measure,
     ) -> None:
         if not analysis.groups:
             reasons = "; ".join(f"{pin.layer}: {pin.reason}" for pin in analysis.pins)
@@ -44,6 +52,7 @@ class Pruner:
         rates = settings.found_rates
         if rates is None:
             rates = selection.group_rates(analysis.groups, settings.target_rate)
+        self._model = model
         self._settings = settings
         self._criterion = settings.resolve_criterion()
         self._measure = measure
@@ -79,6 +88,18 @@ class Pruner:
             ValueError: if it needs data, and there are none or no loss.
         """
         return self._criterion.measured(self.groups, self._measure)
+
+    def settle(self) -> None:
+        """Makes the rates meet the budget with the filters that are to go now."""
+        if isinstance(self._settings.rate, Budget):
+            self.rates = settle_rates(
+                self._model,
+                dataclasses.replace(self.analysis, groups=self.groups),
+                self.measured_criterion(),
+                self._settings.rate,
+                self.rates,
+                self._settings.round_to,
+            )
 
     def update(
         self,

@@ -99,7 +99,6 @@ class Settings:
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
         if isinstance(self.rate, Budget):
             config["rate"] = {"budget": self.rate.get_config()}
-            config["found_rates"] = list(self.found_rates)
         if callable(self.criterion):
             config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
         return config

@@ -175,7 +175,7 @@ def wrap_with(
                 settings.round_to,
             )
             settings = dataclasses.replace(settings, found_rates=rates)
-        pruner = Pruner(analysis, settings, scoring.measure)
+        pruner = Pruner(model, analysis, settings, scoring.measure)
         wrapped = _pruned_class(type(model))(model, pruner, settings, scoring)
     scoring.models = (wrapped, *scoring.models)
     return wrapped

@@ -298,7 +298,7 @@ def values_of(variable) -> np.ndarray:
     if supposition is None or id(variable) not in supposition.zero:
         return values
     axis, zero = supposition.zero[id(variable)]
-    values = values.copy()
+    values = values.copy()  # on some backends they are the variable's own
     np.moveaxis(values, axis, 0)[zero] = 0
     return values
 
