@@ -111,9 +111,11 @@ def _curve(metrics: Path) -> list[float]:
 def summarise(records: list[Record]) -> list[Record]:
     """Mean and spread over seeds, and the paired difference to the best rival.
 
-    The best rival of a variant is, among the others at the same rate (or, where every
-    variant has its own rate, among all others), the one with the highest mean. The
-    difference is taken seed by seed. Networks as wide as the dense one are no rivals.
+    The best rival of a variant is, among the others that prune at the same rate (or,
+    where every variant has its own rate, among all others that prune), the one with the
+    highest mean. The difference is taken seed by seed. Networks from scratch and those
+    of tfmot are compared with the best rival, but are none: they are no small network
+    made of the seed's dense one.
 
     Args:
         records: see `collect`.
@@ -124,11 +126,7 @@ def summarise(records: list[Record]) -> list[Record]:
     groups: dict[tuple[str, float], list[Record]] = {}
     for record in records:
         groups.setdefault((record["variant"], record["rate"]), []).append(record)
-    rivals = {
-        key: members
-        for key, members in groups.items()
-        if key[0] not in (DENSE, UNSTRUCTURED)
-    }
+    rivals = {key: members for key, members in groups.items() if members[0]["curve"]}
     own_rates = len(rivals) == len({variant for variant, _ in rivals})
     dense_macs = [record["macs"] for record in records if record["variant"] == DENSE]
     rows = []
@@ -151,7 +149,7 @@ def summarise(records: list[Record]) -> list[Record]:
             for (other, other_rate), group in rivals.items()
             if other != variant and (own_rates or other_rate == rate)
         ]
-        if others and (variant, rate) in rivals:
+        if others and variant != DENSE:
             best = max(others, key=lambda group: _mean(group, "accuracy"))
             row |= _paired(members, best)
         rows.append(row)

@@ -97,14 +97,21 @@ def test_the_table_has_a_row_per_variant_and_rate(records):
     assert "net on images (first 1,000 training images), 3 epochs of pruning" in text
 
 
-def test_networks_as_wide_as_the_dense_one_are_no_rivals(records):
-    unstructured = [
-        record(tables.UNSTRUCTURED, 0.7, seed, 0.94, macs=1000) for seed in range(3)
+def test_outside_rivals_are_compared_but_are_no_rivals(records):
+    outside = [
+        record(name, 0.7, seed, 0.94, macs=macs, curve=[])
+        for name, macs in ((tables.UNSTRUCTURED, 1000), ("scratch", 250))
+        for seed in range(3)
     ]
-    rows = tables.summarise(records + unstructured)
-    (row,) = [row for row in rows if row["variant"] == tables.UNSTRUCTURED]
-    assert (row["macs_removed"], "difference" in row) == (0, False)
-    assert {row.get("best_rival") for row in rows} == {"pgmpf", "sfp", None}
+    rows = {
+        (row["variant"], row["rate"]): row
+        for row in tables.summarise(records + outside)
+    }
+    assert rows[tables.UNSTRUCTURED, 0.7]["macs_removed"] == 0
+    for name in (tables.UNSTRUCTURED, "scratch"):
+        assert rows[name, 0.7]["best_rival"] == "pgmpf"
+        assert rows[name, 0.7]["difference"] == pytest.approx(0.04)
+    assert rows["pgmpf", 0.7]["best_rival"] == "sfp"
 
 
 @pytest.fixture
