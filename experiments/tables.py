@@ -22,6 +22,8 @@ from experiments.sweep import BASELINE
 DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
 """Rows that are no variants of the sweep: they cost all multiply-accumulates."""
 
+_MEASURES = ("accuracy", "macs", "params", "bytes", "gzip_bytes", "latency_ms")
+
 Record = dict[str, Any]
 """One network of one run, see `collect`."""
 
@@ -137,11 +139,7 @@ def summarise(records: list[Record]) -> list[Record]:
             "seeds": sorted(member["seed"] for member in members),
             "accuracy_std": _std([member["accuracy"] for member in members]),
         }
-        for key in (
-            *("accuracy", "macs", "params"),
-            *("bytes", "gzip_bytes", "latency_ms"),
-        ):
-            row[key] = _mean(members, key)
+        row |= {key: _mean(members, key) for key in _MEASURES}
         if dense_macs and variant != DENSE:
             row["macs_removed"] = 1 - row["macs"] / max(dense_macs)
         others = [
