@@ -44,6 +44,7 @@ class MaskUpdates(keras.callbacks.Callback):
                 self._progress.update_at(-1, self.model.optimizer)
             self._record_masks()
         self._values = None
+        self.model._distillation.reset()
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Updates the masks before the epoch's validation."""
@@ -55,6 +56,7 @@ class MaskUpdates(keras.callbacks.Callback):
         self._record_masks()
         if logs is not None:
             logs.update(self._values)
+            logs.update(self.model._distillation.values())
 
     def replace_last_masks(self) -> None:
         """Notes that masks have moved after the last epoch's end."""

@@ -13,6 +13,7 @@ import numpy as np
 from keras.src.models.functional import Functional
 
 from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
+from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.pruner import Pruner
@@ -48,6 +49,7 @@ class PrunedModel(MaskedTrainer, Functional):
         pruner: groups, masks and state.
         settings: the arguments of `wrap`.
         scoring: the data of criteria that need some.
+        distillation: the teacher, if there is one.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class PrunedModel(MaskedTrainer, Functional):
         pruner: Pruner,
         settings: Settings,
         scoring: DataScoring,
+        distillation: Distillation,
     ) -> None:
         inputs, outputs = model.inputs, model.outputs
         if isinstance(model, Functional):
@@ -74,7 +77,12 @@ class PrunedModel(MaskedTrainer, Functional):
         self._unwrapped = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
         self.__dict__["pruning_state"] = pruner.state
-        self.__dict__["_lent"] = {"criterion_data": scoring}
+        self._distillation = distillation
+        distillation.model = self
+        lent = {"criterion_data": scoring, "teacher": distillation}
+        # A model of the user's own kind may have such an attribute itself.
+        lent = {name: lender for name, lender in lent.items() if name not in vars(self)}
+        self.__dict__["_lent"] = lent
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras tracks and saves whatever is set on a model. These are only lent to it,
@@ -122,6 +130,7 @@ class PrunedModel(MaskedTrainer, Functional):
             raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
         if self.compiled:
             check_strategy(self)
+        self._distillation.check()
         updates = self._updates(int(epochs))
         callbacks = call.arguments.get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -145,6 +154,49 @@ class PrunedModel(MaskedTrainer, Functional):
         if config.frequency_unit == "step":
             return StepMaskUpdates(self._progress, epochs, config.frequency)
         return MaskUpdates(self._progress, epochs)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss; in training with the distance to the teacher, if there is one.
+
+        Args:
+            x: inputs, needed with a teacher.
+            y: targets.
+            y_pred: outputs.
+            sample_weight: weights of the samples.
+            training: whether it is a training step.
+
+        Returns:
+            A scalar.
+
+        Raises:
+            ValueError: if the model was wrapped with a teacher, and it or `x` is
+                missing.
+        """
+        task = super().compute_loss
+        options = {}
+        # A model of the user's own kind may be older than this argument.
+        if "training" in inspect.signature(task).parameters:
+            options["training"] = training
+        loss = task(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **options)
+        weight = self._distillation.weight
+        if not (weight and training):
+            return loss
+        if x is None:
+            raise ValueError(
+                "`compute_loss` needs `x`, the inputs, to ask the teacher. Received: "
+                "x=None"
+            )
+        distance = self._distillation.distance(x, y_pred, sample_weight)
+        if task.__func__ is keras.Model.compute_loss:
+            distance += sum(map(self._aggregate_additional_loss, self.losses))
+        return (1.0 - weight) * loss + weight * distance
 
     def apply_masks(self) -> None:
         """Prunes hard, now, without training.

@@ -24,6 +24,7 @@ class Settings:
     Attributes:
         frozen: names of the layers that were not trainable then. Their filters have no
             masks, also if they are made trainable later.
+        distillation: weight of the distance to a teacher; 0 if there is none.
         found_rates: the rates by which a `Budget` is met, one per group of the
             analysis; they are found once, from the weights before training.
     """
@@ -40,6 +41,8 @@ class Settings:
     combine: str
     normalize: bool
     loss: Any = None
+    distillation: float = 0.0
+    temperature: float = 4.0
     frozen: tuple[str, ...] = ()
     found_rates: tuple[float, ...] | None = None
 
@@ -54,6 +57,8 @@ class Settings:
                 f"`suppress` must be one of {', '.join(map(repr, SUPPRESS))}. "
                 f"Received: suppress={self.suppress!r}"
             )
+        _check_number("distillation", self.distillation, 0.0, 1.0)
+        _check_number("temperature", self.temperature, 0.01, 1000.0)
         _check_integer("round_to", self.round_to, 1)
         _check_integer("seed", self.seed, 0)
         if self.epochs is not None:
@@ -152,6 +157,15 @@ def _load_schedule(config: Mapping[str, Any]) -> Any:
             "load the model's weights into a model wrapped with your schedule instead."
         )
     return schedule.from_config(config["config"])
+
+
+def _check_number(name: str, value: Any, lowest: float, highest: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
+    if not lowest <= value <= highest:
+        raise ValueError(
+            f"`{name}` must lie in [{lowest:g}, {highest:g}]. Received: {name}={value}"
+        )
 
 
 def _check_integer(name: str, value: Any, lowest: int) -> None:

@@ -52,6 +52,16 @@ def check_strategy(model: keras.Model) -> None:
         )
 
 
+def check_same_strategy(argument: str, model: keras.Model, other: keras.Model) -> None:
+    """Raises ValueError if a model was made under another strategy than `other`."""
+    made, expected = model._distribute_strategy, other._distribute_strategy
+    if made is not expected:
+        raise ValueError(
+            f"`{argument}` was made under {_name(made)}, but the model to prune under "
+            f"{_name(expected)}. Make both in the same `strategy.scope()`."
+        )
+
+
 def _name(strategy: tf.distribute.Strategy | None) -> str:
     name = type(strategy).__name__
     return name if strategy and "Default" not in name else "no strategy"

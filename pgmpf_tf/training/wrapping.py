@@ -20,6 +20,7 @@ from pgmpf_tf.config import PruningConfig
 from pgmpf_tf.criteria import Scorer
 from pgmpf_tf.search import find_rates
 from pgmpf_tf.training.backend import strategy_scope
+from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.pruner import Pruner
 from pgmpf_tf.training.scoring import DataScoring
@@ -43,6 +44,9 @@ def wrap(
     normalize: bool = False,
     data: Any = None,
     loss: Any = None,
+    teacher: keras.Model | None = None,
+    distillation: float | None = None,
+    temperature: float = 4.0,
     seed: int | None = None,
 ) -> PrunedModel:
     """Makes a model that prunes its filters while it is trained.
@@ -95,6 +99,20 @@ def wrap(
         loss: what `compile` takes as a loss: the criterion `"taylor"` asks how filters
             contribute to it. None takes the loss that the wrapped model, or `model`,
             is compiled with. Penalties on weights do not count.
+        teacher: a trained network with the same inputs and outputs and weights of its
+            own, a copy of the dense network as a rule. In training the loss is then
+            (1 - distillation) * the task's own + distillation * the distance to the
+            teacher's outputs (G. Hinton et al., 2015); penalties on weights keep their
+            strength. An output that is compiled with a categorical cross-entropy gets
+            the Kullback-Leibler divergence from the teacher's class probabilities,
+            softened by the temperature (its `from_logits` says whether outputs are
+            logits), times temperature^2; any other output the mean squared error.
+            History has the distance as `distillation_loss`; validation is on the
+            task's loss alone. The teacher is not saved with the model: set
+            `model.teacher` when it is loaded. A `train_step` of the model's own must
+            call `self.compute_loss(x=..., ...)`, or the teacher is not heard.
+        distillation: weight of the distance, in [0, 1]. None is 0.5 with a teacher.
+        temperature: by which logits are divided, in [0.01, 1000].
         seed: seed of the random draws. None draws one, and keeps it with the model.
 
     Returns:
@@ -104,7 +122,7 @@ def wrap(
         ValueError: if an argument is out of range, a name is unknown or a pattern
             matches nothing, if the model is not built, is wrapped already or has
             nothing to prune, or if it was made under another distribution strategy, or
-            if the criterion lacks data.
+            if the criterion lacks data, or if `teacher` does not fit the model.
         TypeError: if an argument is of a wrong type.
     """
     _check_model(model)
@@ -128,6 +146,8 @@ def wrap(
         combine=combine,
         normalize=normalize,
         loss=loss,
+        distillation=_distillation(teacher, distillation),
+        temperature=temperature,
         frozen=tuple(layer.name for layer in _leaves(model) if not layer.trainable),
     )
     if settings.resolve_criterion().needs_data and data is None:
@@ -135,7 +155,21 @@ def wrap(
             f"criterion={criterion!r} needs `data`: what `fit` takes, with targets. "
             "Received: data=None"
         )
-    return wrap_with(model, settings, given=given, data=data)
+    wrapped = wrap_with(model, settings, given=given, data=data)
+    if settings.distillation:
+        wrapped.teacher = teacher
+    return wrapped
+
+
+def _distillation(teacher: Any, weight: float | None) -> float:
+    if weight and teacher is None:
+        raise ValueError(
+            "`distillation` needs a `teacher`. Received: "
+            f"distillation={weight}, teacher=None"
+        )
+    if weight is None:
+        return 0.0 if teacher is None else 0.5
+    return weight
 
 
 def _plain_numbers(rate: Any) -> Any:
@@ -176,7 +210,10 @@ def wrap_with(
             )
             settings = dataclasses.replace(settings, found_rates=rates)
         pruner = Pruner(model, analysis, settings, scoring.measure)
-        wrapped = _pruned_class(type(model))(model, pruner, settings, scoring)
+        distillation = Distillation(settings.distillation, settings.temperature)
+        wrapped = _pruned_class(type(model))(
+            model, pruner, settings, scoring, distillation
+        )
     scoring.models = (wrapped, *scoring.models)
     return wrapped
 

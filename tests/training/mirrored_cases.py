@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pgmpf_tf.recalibration import recalibrate
 from pgmpf_tf.training import wrap
 from tests.training.networks import (
     assert_pruned,
@@ -66,6 +67,50 @@ def test_two_replicas_train_as_one(name):
         np.testing.assert_allclose(value, other, atol=1e-4)
     np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-4)
     for variable in [*model.variables, *model.pruning_state.variables]:
+        first, second = per_replica(variable)
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+
+
+def test_a_teacher_and_a_criterion_on_data():
+    x, y = images_and_labels()
+
+    def taught():
+        keras.utils.set_random_seed(2)
+        teacher = keras.models.clone_model(convnet(batchnorm=False))
+        return make(
+            OPTIMIZERS["sgd"],
+            teacher=teacher,
+            criterion="taylor",
+            data=(x, y),
+        )
+
+    single = taught()
+    expected = fit(single)
+    with STRATEGY.scope():
+        model = taught()
+    history = fit(model)
+    assert_pruned(model)
+    for group, mask in single.masks().items():
+        np.testing.assert_array_equal(model.masks()[group], mask)
+    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-4)
+    for name in ("loss", "distillation_loss"):
+        np.testing.assert_allclose(history[name], expected[name], rtol=1e-3)
+    plain = convnet()
+    with pytest.raises(ValueError, match=r"`teacher` was made under no strategy"):
+        wrap(model._unwrapped(), teacher=plain)
+
+
+def test_recalibration():
+    x, _ = images_and_labels(50)
+    single = convnet()
+    with STRATEGY.scope():
+        model = convnet()
+    recalibrate(single, x)
+    recalibrate(model, x)
+    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-6)
+    for variable in model.get_layer("norm").non_trainable_variables:
         first, second = per_replica(variable)
         np.testing.assert_array_equal(first, second, err_msg=variable.path)
 
