@@ -7,23 +7,31 @@ from typing import Any
 import keras
 
 from pgmpf_tf.training import PrunedModel
-from pgmpf_tf.training.backend import ScalarLog
+from pgmpf_tf.training.backend import SummaryLog
 
 
 class PruningLog(keras.callbacks.Callback):
-    """Writes the schedules and the filters alive in each group to TensorBoard.
+    """Writes what pruning does in each epoch to TensorBoard (the package of that name).
+
+    Scalars: the schedules, as `pruning/...`, and the number of filters alive in each
+    group, as `filters_alive/GROUP`. Histograms: the L2 norms of the filters of each
+    group, as `filter_norms/GROUP`; filters that die are seen to part from the others
+    and to sink to zero.
 
     Example:
         >>> model.fit(data, callbacks=[pgmpf_tf.callbacks.PruningLog("logs")])
 
     Args:
         log_dir: directory of the TensorBoard event files.
+        histograms: whether to write histograms, for which all weights are looked at
+            once per epoch, as they are to update the masks.
     """
 
-    def __init__(self, log_dir: str) -> None:
+    def __init__(self, log_dir: str, *, histograms: bool = True) -> None:
         super().__init__()
+        self._histograms = histograms
         self._log_dir = str(log_dir)
-        self._log: ScalarLog | None = None
+        self._log: SummaryLog | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the log.
@@ -36,14 +44,16 @@ class PruningLog(keras.callbacks.Callback):
                 "PruningLog needs a model that `pgmpf_tf.wrap` returned. "
                 f"Received: {self.model.name!r} of type {type(self.model).__name__}"
             )
-        self._log = ScalarLog(self._log_dir)
+        self._log = SummaryLog(self._log_dir)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the epoch's scalars."""
+        """Writes the epoch's scalars and histograms."""
         scalars = {f"pruning/{k}": v for k, v in self.model.pruning_values().items()}
         for group, mask in self.model.masks().items():
             scalars[f"filters_alive/{group}"] = float(mask.sum())
-        self._log.write(scalars, epoch)
+        norms = self.model.filter_norms() if self._histograms else {}
+        histograms = {f"filter_norms/{group}": norms[group] for group in norms}
+        self._log.write(epoch, scalars, histograms)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Closes the log."""

@@ -70,9 +70,9 @@ def report(
 
     The page needs no network, no scripts and nothing beside it. It shows the totals,
     how many filters each layer kept, and where multiply-accumulates and parameters
-    went; from a history the schedules, the metrics and the masks over time; the exported
-    files; the sensitivity of the groups; and the settings to do it again. What is not
-    given is left out.
+    went; from a history the schedules, the metrics and the masks over time; the
+    exported files; the sensitivity of the groups; and the settings to do it again. What
+    is not given is left out.
 
     Example:
         >>> history = model.fit(train, epochs=30, validation_data=val)

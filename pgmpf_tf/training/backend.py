@@ -7,7 +7,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from pgmpf_tf.training.tensorflow import (
         MaskedTrainer,
-        ScalarLog,
+        SummaryLog,
         batches,
         check_same_strategy,
         check_strategy,
@@ -24,7 +24,7 @@ else:
 
 __all__ = [
     "MaskedTrainer",
-    "ScalarLog",
+    "SummaryLog",
     "batches",
     "check_same_strategy",
     "check_strategy",

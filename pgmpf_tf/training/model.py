@@ -285,6 +285,14 @@ class PrunedModel(MaskedTrainer, Functional):
         """
         return self._pruner.masks()
 
+    def filter_norms(self) -> dict[str, np.ndarray]:
+        """The L2 norm of each unit: of all kernel slices that go with it.
+
+        Returns:
+            From the name of each group to an array of shape `(units,)`, float64.
+        """
+        return self._pruner.norms()
+
     def pruning_values(self) -> dict[str, float]:
         """The present `pruning_rate`, `suppression` and `weight_mask`."""
         return self._progress.values()

@@ -171,6 +171,18 @@ class Pruner:
             for group in self.analysis.groups
         }
 
+    def norms(self) -> dict[str, np.ndarray]:
+        """The L2 norm of the kernel slices of each unit, by the group's name."""
+        # The last entry takes what NO_UNIT, which is -1, adds up.
+        squares = np.zeros(self.analysis.unit_count + 1)
+        for member in self.analysis.members:
+            if member.role == "kernel":
+                slices = np.square(criteria.filter_matrix(member)).sum(axis=1)
+                np.add.at(squares, member.units, slices)
+        return {
+            group.name: np.sqrt(squares[group.units]) for group in self.analysis.groups
+        }
+
 
 def _pruned(
     groups: Sequence[Group], rates: Sequence[float]

@@ -339,7 +339,7 @@ def contributions(
     return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
 
 
-class ScalarLog:
+class SummaryLog:
     """TensorBoard event files in a directory.
 
     Args:
@@ -349,11 +349,18 @@ class ScalarLog:
     def __init__(self, directory: str) -> None:
         self._writer = tf.summary.create_file_writer(directory)
 
-    def write(self, scalars: Mapping[str, float], step: int) -> None:
-        """Writes named numbers for a step."""
+    def write(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        histograms: Mapping[str, np.ndarray],
+    ) -> None:
+        """Writes named numbers, and arrays as histograms, for a step."""
         with self._writer.as_default():
             for name, value in scalars.items():
                 tf.summary.scalar(name, value, step)
+            for name, values in histograms.items():
+                tf.summary.histogram(name, values, step)
         self._writer.flush()
 
     def close(self) -> None:
