@@ -10,12 +10,14 @@ from pgmpf_tf.export import export, quantize_aware, to_tf_keras
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.recalibration import recalibrate
 from pgmpf_tf.report import compare, report
+from pgmpf_tf.sensitivity import Sensitivity, sensitivity
 from pgmpf_tf.training import PrunedModel, wrap
 
 __all__ = [
     "Budget",
     "PrunedModel",
     "PruningConfig",
+    "Sensitivity",
     "callbacks",
     "compact",
     "compare",
@@ -28,6 +30,7 @@ __all__ = [
     "report",
     "rules",
     "schedules",
+    "sensitivity",
     "to_tf_keras",
     "wrap",
 ]

@@ -122,6 +122,16 @@ class Criterion:
     needs_data: bool = False
     contributions: Mapping[int, np.ndarray] | None = None
 
+    def check(self, groups: Sequence[Group]) -> None:
+        """Raises ValueError if a group has nothing that this criterion looks at."""
+        for group in groups:
+            if self.score and not self.members_of(group):
+                raise ValueError(
+                    f"`criterion` needs a member of role {self.role!r}, and the group "
+                    f"{group.name!r} (layers {', '.join(group.layers)}) has none. "
+                    "Choose another criterion, or `exclude` these layers."
+                )
+
     def measured(self, groups: Sequence[Group], measure: Measure) -> Criterion:
         """This criterion with all that it must know to score `groups` as they are now.
 
@@ -131,7 +141,12 @@ class Criterion:
 
         Returns:
             A criterion that is ready for `group_scores`; itself if it needs no data.
+
+        Raises:
+            ValueError: if a group has nothing that this criterion looks at, or if
+                there are no data.
         """
+        self.check(groups)
         if not self.needs_data:
             return self
         members = {id(m.variable): m for g in groups for m in self.members_of(g)}

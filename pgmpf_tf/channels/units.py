@@ -102,3 +102,12 @@ class Analysis:
     members: tuple[Member, ...]
     pins: tuple[Pin, ...]
     filters: Mapping[str, int] = field(default_factory=dict)
+
+    def check_groups(self) -> None:
+        """Raises ValueError, with reasons, if there is nothing to prune."""
+        if not self.groups:
+            reasons = "; ".join(f"{pin.layer}: {pin.reason}" for pin in self.pins)
+            raise ValueError(
+                "The model has no filters that can be pruned. "
+                + (f"Its layers are pinned: {reasons}" if reasons else "")
+            )

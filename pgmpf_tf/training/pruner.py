@@ -43,12 +43,7 @@ class Pruner:
         settings: Settings,
         measure: criteria.Measure,
     ) -> None:
-        if not analysis.groups:
-            reasons = "; ".join(f"{pin.layer}: {pin.reason}" for pin in analysis.pins)
-            raise ValueError(
-                "The model has no filters that can be pruned. "
-                + (f"Its layers are pinned: {reasons}" if reasons else "")
-            )
+        analysis.check_groups()
         rates = settings.found_rates
         if rates is None:
             rates = selection.group_rates(analysis.groups, settings.target_rate)
@@ -58,14 +53,7 @@ class Pruner:
         self._measure = measure
         self.analysis = analysis
         self.groups, self.rates = _pruned(analysis.groups, rates)
-        for group in self.groups:
-            if self._criterion.score and not self._criterion.members_of(group):
-                raise ValueError(
-                    f"criterion={settings.criterion!r} needs a member of role "
-                    f"{self._criterion.role!r}, and the group {group.name!r} (layers "
-                    f"{', '.join(group.layers)}) has none. Choose another criterion, "
-                    "or `exclude` these layers."
-                )
+        self._criterion.check(self.groups)
         units = [unit for group in self.groups for unit in group.units.tolist()]
         self._position = np.full(analysis.unit_count + 1, len(units), np.int64)
         self._position[units] = np.arange(len(units))
