@@ -32,7 +32,7 @@ def test_compact_then_profile_then_export(files, tmp_path):
     small = tmp_path / "small.keras"
     done = run("compact", files / "model.keras", small)
     assert done.returncode == 0, done.stderr
-    assert "-50.0 %" in done.stdout
+    assert "-50.0%" in done.stdout
     compacted, dense = (
         keras.models.load_model(path) for path in (small, files / "model.keras")
     )

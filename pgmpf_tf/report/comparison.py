@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
-from rich.console import Console
+from rich.box import SIMPLE
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
 
 from pgmpf_tf.profiling import LayerProfile, Profile, profile
@@ -33,28 +37,46 @@ class Comparison:
         """The fraction of parameters that is gone; below 0 if it grew."""
         return _removed(self.dense.params, self.small.params)
 
-    def __rich__(self) -> Table:
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[Table]:
+        """The table; where it is too narrow for shapes, one without."""
+        table = self._table(shapes=True)
+        # A measurement is never wider than the options that it is taken with.
+        anywhere = options.update(max_width=10_000)
+        needed = Measurement.get(console, anywhere, table).minimum
+        yield table if needed <= options.max_width else self._table(shapes=False)
+
+    def _table(self, shapes: bool) -> Table:
         """A row per layer that either model multiplies in, and the totals."""
-        table = Table(title=f"{self.dense.name}: dense and small")
-        table.add_column("layer", overflow="fold")
-        for heading in ("output", "MACs", "parameters"):
-            table.add_column(heading, justify="right")
-            table.add_column("small", justify="right")
+        table = Table(
+            title=f"{self.dense.name}: dense and small",
+            box=SIMPLE,
+            padding=(0, 0, 0, 1),
+            show_edge=False,
+        )
+        # Names are folded: half a number would be a wrong one.
+        table.add_column("layer", overflow="fold", min_width=10)
+        for heading in ("output", "MACs", "parameters")[0 if shapes else 1 :]:
+            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column("small", justify="right", no_wrap=True)
             if heading != "output":
-                table.add_column("change", justify="right")
+                table.add_column("change", justify="right", no_wrap=True)
         small = {row.name: row for row in self.small.layers}
         dense = {row.name: row for row in self.dense.layers}
         for name in dict.fromkeys((*dense, *small)):
             before, after = dense.get(name), small.get(name)
             if any(row is not None and row.macs for row in (before, after)):
-                table.add_row(name, *_shapes(before, after), *_costs(before, after))
+                outputs = _shapes(before, after) if shapes else ()
+                table.add_row(name, *outputs, *_costs(before, after))
         table.add_section()
-        table.add_row("total", "", "", *_costs(self.dense, self.small))
+        empty = ("", "") if shapes else ()
+        table.add_row("total", *empty, *_costs(self.dense, self.small))
         return table
 
     def __str__(self) -> str:
-        """The table as plain text."""
-        console = Console(width=120)
+        """The table as plain text, as wide as the terminal."""
+        console = Console(width=shutil.get_terminal_size((120, 25)).columns)
         with console.capture() as capture:
             console.print(self)
         return capture.get()
@@ -106,6 +128,6 @@ def _costs(before, after) -> tuple[str, ...]:
     cells = []
     for cost in ("macs", "params"):
         old, new = (getattr(row, cost) if row else 0 for row in (before, after))
-        change = f"{100 * (new / old - 1):+.1f} %" if old else "new"
+        change = f"{new / old - 1:+.1%}" if old else "new"
         cells += [f"{old:,}", f"{new:,}", change]
     return tuple(cells)

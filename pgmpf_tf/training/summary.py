@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -33,18 +34,19 @@ def print_summary(
 
 
 def _groups_table(name: str, pruner: Pruner) -> Table:
-    table = Table(title=f"Pruning of {name!r}")
-    table.add_column("group")
-    table.add_column("layers", overflow="fold")
-    table.add_column("units", justify="right")
-    table.add_column("kept", justify="right")
-    table.add_column("rate", justify="right")
+    table = Table(title=f"Pruning of {name!r}", box=SIMPLE)
+    table.add_column("group", overflow="fold")
+    table.add_column("layers with its filters", overflow="fold")
+    for heading in ("filters", "kept", "rate"):
+        table.add_column(heading, justify="right", no_wrap=True)
     masks = pruner.masks()
     rates = {g.name: r for g, r in zip(pruner.groups, pruner.rates, strict=True)}
     for group in pruner.analysis.groups:
+        # What follows the filters (a BatchNorm, say) goes without saying.
+        layers = (m.layer.name for m in group.members if m.role == "kernel")
         table.add_row(
             group.name,
-            ", ".join(group.layers),
+            ", ".join(dict.fromkeys(layers)),
             str(len(group.units)),
             str(int(masks[group.name].sum())),
             f"{rates.get(group.name, 0.0):.1%}",
@@ -53,9 +55,9 @@ def _groups_table(name: str, pruner: Pruner) -> Table:
 
 
 def _pins_table(pruner: Pruner) -> Table:
-    table = Table(title="Filters that stay whatever the criterion says")
-    table.add_column("layer")
-    table.add_column("filters", justify="right")
+    table = Table(title="Filters that stay whatever the criterion says", box=SIMPLE)
+    table.add_column("layer", overflow="fold")
+    table.add_column("filters", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")
     for pin in pruner.analysis.pins:
         filters = pruner.analysis.filters.get(pin.layer)
