@@ -69,7 +69,9 @@ def _build(data: Data, settings: Settings) -> keras.Model:
     )
 
 
-def _wrap(model: keras.Model, settings: Settings) -> keras.Model:
+def _wrap(
+    model: keras.Model, settings: Settings, teacher: keras.Model | None = None
+) -> keras.Model:
     return pgmpf_tf.wrap(
         model,
         rate=settings.target(),
@@ -79,6 +81,8 @@ def _wrap(model: keras.Model, settings: Settings) -> keras.Model:
         exclude=settings.exclude,
         epochs=settings.epochs,
         round_to=settings.round_to,
+        teacher=teacher,
+        distillation=None if teacher is None else settings.distillation,
         seed=settings.seed,
     )
 
@@ -111,11 +115,13 @@ def _train_dense(data, directory, strategy):
 def _train_pruned(data, directory, strategy):
     settings = directory.settings
 
+    def dense():
+        return keras.saving.load_model(directory.model_path("dense"), compile=False)
+
     def make_model():
         if not settings.warm_start:
             return _wrap(_build(data, settings), settings)
-        dense = keras.saving.load_model(directory.model_path("dense"), compile=False)
-        return _wrap(dense, settings)
+        return _wrap(dense(), settings, dense() if settings.distillation else None)
 
     training.train(
         "pruned",
@@ -129,6 +135,7 @@ def _train_pruned(data, directory, strategy):
             else settings.learning_rate
         ),
         strategy=strategy,
+        make_teacher=dense if settings.distillation else None,
     )
 
 

@@ -65,6 +65,11 @@ class Settings:
         "paper, one layer at a time, and keeps the width between residual blocks.",
         choices=("grouped", "independent"),
     )
+    distillation: float = _setting(
+        0.0,
+        "Weight of the distance to the dense network's outputs in the loss while "
+        "pruning, in [0, 1]; 0 for no teacher.",
+    )
     exclude: tuple[str, ...] = _setting(
         (), "Name patterns (as in a shell) of layers to leave alone."
     )
@@ -152,6 +157,10 @@ class Settings:
                 self._refuse(name, "positive")
         if self.dense_epochs < (self.method == "baseline" and not self.baseline):
             self._refuse("dense_epochs", "at least 0, and 1 for the baseline")
+        if not 0 <= self.distillation <= 1:
+            self._refuse("distillation", "in [0, 1]")
+        if self.distillation and not self.warm_start:
+            self._refuse("distillation", "0 where there is no dense network")
         if self.epochs < 1:
             self._refuse("epochs", "at least 1")
         if self.qat_epochs is not None and self.qat_epochs < 1:

@@ -75,6 +75,7 @@ def train(
     epochs: int,
     learning_rate: float,
     strategy: tf.distribute.Strategy | None = None,
+    make_teacher: Callable[[], keras.Model] | None = None,
 ) -> None:
     """Trains a model for `epochs`, or for those that are left.
 
@@ -90,6 +91,7 @@ def train(
         epochs: epochs of this stage in all.
         learning_rate: at the start of the schedule.
         strategy: where to train; the default device if None.
+        make_teacher: builds the teacher again that a saved model has lost.
     """
     settings = directory.settings
     if directory.model_path(stage).is_file():
@@ -99,6 +101,8 @@ def train(
     with scope(strategy):
         if checkpoint.is_file():
             model = keras.saving.load_model(checkpoint)
+            if make_teacher is not None:
+                model.teacher = make_teacher()
             first_epoch = int(model.optimizer.iterations) // steps
         else:
             model = make_model()

@@ -131,6 +131,27 @@ def test_the_baseline_method_trains_the_dense_network_only(tmp_path):
     assert not (tmp_path / "run" / "pruned.keras").exists()
 
 
+def test_a_run_with_a_teacher_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    settings = dataclasses.replace(TINY, distillation=0.5, epochs=2)
+    save = RunDirectory.save_model
+
+    def stop(self, model, path):
+        save(self, model, path)
+        if "pruned" in path.name:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "save_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(settings, tmp_path)
+    runs.run(settings, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    pruned = [r for r in map(json.loads, lines) if r["stage"] == "pruned"]
+    assert [record["epoch"] for record in pruned] == [0, 1]
+    assert all(record["distillation_loss"] > 0 for record in pruned)
+    keras.saving.load_model(tmp_path / "compacted.keras")
+
+
 def test_a_given_baseline_is_what_is_pruned(tmp_path):
     keras.utils.set_random_seed(7)
     dense = models.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
