@@ -64,8 +64,14 @@ def run(
 
 
 def _build(data: Data, settings: Settings) -> keras.Model:
+    classes = settings.num_classes or data.num_classes
+    if classes < data.num_classes:
+        raise ValueError(
+            f"`num_classes` must be at least {data.num_classes}, the classes of "
+            f"{settings.dataset}. Received: num_classes={classes}"
+        )
     return models.build(
-        settings.model, input_shape=data.input_shape, num_classes=data.num_classes
+        settings.model, input_shape=data.input_shape, num_classes=classes
     )
 
 

@@ -138,6 +138,9 @@ class Settings:
     train_examples: int | None = _setting(
         None, "Train on the first so many images only."
     )
+    num_classes: int | None = _setting(
+        None, "Outputs of the network, at least the data set's classes, the default."
+    )
     input_size: int | None = _setting(
         None, "Edge of the network's input in pixels; the data set's own by default."
     )
@@ -149,7 +152,13 @@ class Settings:
                 self._refuse(field.name, f"one of {', '.join(choices)}")
         if not 0 <= self.rate < 1:
             self._refuse("rate", "in [0, 1): the fraction of filters to remove")
-        for name in ("batch_size", "round_to", "train_examples", "input_size"):
+        for name in (
+            "batch_size",
+            "round_to",
+            "train_examples",
+            "num_classes",
+            "input_size",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 self._refuse(name, "at least 1")
         for name in ("learning_rate", "prune_learning_rate", "lr_factor"):

@@ -181,11 +181,17 @@ def test_a_given_baseline_is_what_is_pruned(tmp_path):
 
 def test_pruning_from_scratch_needs_no_dense_network(tmp_path):
     settings = dataclasses.replace(
-        TINY, dense_epochs=0, coupling="independent", budget=("macs=0.6",)
+        TINY,
+        dense_epochs=0,
+        coupling="independent",
+        budget=("macs=0.6",),
+        num_classes=12,
     )
     result = runs.run(settings, tmp_path / "run")
     assert "dense" not in result
-    dense = models.build("resnet8", input_shape=(8, 8, 1), num_classes=10)
+    small = keras.saving.load_model(tmp_path / "run" / "compacted.keras")
+    assert small.output.shape == (None, 12)
+    dense = models.build("resnet8", input_shape=(8, 8, 1), num_classes=12)
     left = result["small"]["macs"] / pgmpf_tf.profile(dense).macs
     assert 0.38 < left <= 0.4
     assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
@@ -197,6 +203,7 @@ def test_pruning_from_scratch_needs_no_dense_network(tmp_path):
         ({"exclude": ("nothing*",)}, ValueError, "nothing"),
         ({"criterion": "beauty"}, ValueError, "beauty"),
         ({"model": "resnet21"}, ValueError, "resnet21"),
+        ({"num_classes": 9}, ValueError, "at least 10.*num_classes=9"),
         ({"dataset": "letters"}, ValueError, "letters"),
         ({"baseline": "nowhere.keras"}, FileNotFoundError, "nowhere.keras"),
         ({"data_dir": "nowhere"}, FileNotFoundError, "nowhere"),
