@@ -18,7 +18,8 @@ class RunDirectory:
     `settings.json` comes first and `result.json` last; in between `metrics.jsonl`
     grows by a line per epoch, and `dense.keras`, `pruned.keras`, `compacted.keras`
     and the folder `exports` appear as they are finished. `STAGE_checkpoint.keras` is
-    there while a stage trains.
+    there while a stage trains, and `masks.jsonl` grows while that one prunes. The page
+    `report.html` is for people.
 
     Args:
         path: the folder; made if it does not exist.
@@ -96,16 +97,33 @@ class RunDirectory:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One record per epoch trained, in order."""
-        path = self.path / "metrics.jsonl"
+        return self._read_lines("metrics.jsonl")
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Replaces the records of all epochs."""
+        self._write_lines("metrics.jsonl", records)
+
+    @property
+    def masks(self) -> list[dict[str, str]]:
+        """The masks before the first epoch of pruning and after each one.
+
+        By the name of the group: a `1` for each unit that stays, a `0` for others.
+        """
+        return self._read_lines("masks.jsonl")
+
+    def write_masks(self, records: list[dict[str, str]]) -> None:
+        """Replaces the masks of all epochs."""
+        self._write_lines("masks.jsonl", records)
+
+    def _read_lines(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         if not path.is_file():
             return []
         lines = path.read_text("utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def write_metrics(self, records: list[dict[str, Any]]) -> None:
-        """Replaces the records of all epochs."""
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        self._write("metrics.jsonl", text)
+    def _write_lines(self, name: str, records: list[dict[str, Any]]) -> None:
+        self._write(name, "".join(json.dumps(record) + "\n" for record in records))
 
     def _write_json(self, name: str, value: Any) -> None:
         self._write(name, json.dumps(value, indent=2) + "\n")

@@ -12,10 +12,11 @@ import rich
 import tensorflow as tf
 
 import pgmpf_tf
-from experiments import evaluation, models, quantization, training
+from experiments import evaluation, models, page, quantization, training
 from experiments.datasets import Data
 from experiments.run_directory import RunDirectory
 from experiments.settings import Settings
+from pgmpf_tf.export import ExportReport
 
 
 def run(
@@ -151,9 +152,12 @@ def _measure(data, directory):
     started = time.perf_counter()
     images, labels = evaluation.test_set(data, settings.batch_size)
     result: dict[str, Any] = {"settings": settings.to_json()}
+    exports: dict[str, ExportReport] = {}
     if settings.warm_start:
         dense = keras.saving.load_model(directory.model_path("dense"), compile=False)
-        result["dense"], _ = _measure_model(dense, "dense", directory, images, labels)
+        result["dense"], _ = _measure_model(
+            dense, "dense", directory, images, labels, exports
+        )
     if settings.method != "baseline":
         pruned = keras.saving.load_model(directory.model_path("pruned"), compile=False)
         masked = pruned.predict(images, settings.batch_size, verbose=0)
@@ -162,11 +166,14 @@ def _measure(data, directory):
         small = keras.saving.load_model(path, compile=False)
         result["masked"] = {"accuracy": evaluation.accuracy(masked, labels)}
         result["small"], outputs = _measure_model(
-            small, "compacted", directory, images, labels
+            small, "compacted", directory, images, labels, exports
         )
         result["agreement"] = _agreement(masked, outputs)
         if settings.quantize != "none":
-            result["quantized"] = _quantize(small, data, directory, images)
+            quantized = _quantize(small, data, directory, images)
+            exports[f"compacted, {settings.quantize}"] = quantized
+            result["quantized"] = _as_json(quantized)
+        page.write(directory, pruned, small, exports)
     seconds = sum(record["seconds"] for record in directory.metrics)
     result["training_seconds"] = round(seconds, 1)
     result["measuring_seconds"] = round(time.perf_counter() - started, 1)
@@ -174,8 +181,11 @@ def _measure(data, directory):
     return result
 
 
-def _measure_model(model, stage, directory, images, labels):
-    """Accuracy, cost and exports of a model; its outputs by where they come from."""
+def _measure_model(model, stage, directory, images, labels, exports):
+    """Accuracy, cost and exports of a model; its outputs by where they come from.
+
+    What is exported goes into `exports` too, under the name of the stage.
+    """
     settings = directory.settings
     outputs = {"keras": model.predict(images, settings.batch_size, verbose=0)}
     row: dict[str, Any] = {
@@ -188,6 +198,7 @@ def _measure_model(model, stage, directory, images, labels):
             settings.formats,
             verification_data=images,
         )
+        exports[stage] = report
         row["exports"] = _as_json(report)
     if "tflite" in settings.formats:
         path = report["tflite"].path
@@ -212,7 +223,7 @@ def _quantize(model, data, directory, images):
     if settings.qat_epochs:
         model = quantization.quantize_aware(model, data, settings, settings.qat_epochs)
     batches = data.train_batches(256, seed=settings.seed, epochs=1)
-    report = pgmpf_tf.export(
+    return pgmpf_tf.export(
         model,
         directory.path / "exports" / "compacted",
         "tflite",
@@ -220,7 +231,6 @@ def _quantize(model, data, directory, images):
         representative_data=batches.map(lambda image, label: image),
         verification_data=images,
     )
-    return _as_json(report)
 
 
 def _as_json(report) -> dict[str, Any]:

@@ -185,10 +185,13 @@ class _EpochRecord(keras.callbacks.Callback):
             for record in directory.metrics
             if record["stage"] != stage or record["epoch"] < first_epoch
         ]
+        self._masks = directory.masks[: first_epoch + 1]
         self._started = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self._started = time.perf_counter()
+        if epoch == 0:
+            self._record_masks()
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: float(value) for name, value in (logs or {}).items()}
@@ -197,6 +200,17 @@ class _EpochRecord(keras.callbacks.Callback):
             {"stage": self._stage, "epoch": epoch} | values | {"seconds": seconds}
         )
         self._directory.write_metrics(self._records)
+        self._record_masks()
         self._directory.save_model(
             self.model, self._directory.checkpoint_path(self._stage)
         )
+
+    def _record_masks(self):
+        if self._stage == "pruned":
+            self._masks.append(
+                {
+                    group: "".join("01"[int(kept)] for kept in mask)
+                    for group, mask in self.model.masks().items()
+                }
+            )
+            self._directory.write_masks(self._masks)

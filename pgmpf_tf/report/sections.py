@@ -248,9 +248,10 @@ def code(times: Timeline) -> str | None:
         return None
     settings = times.model.pruning_settings
     arguments = {"rate": settings.rate, "method": _method(settings.config)}
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name, parameter in inspect.signature(wrap).parameters.items():
         value = getattr(settings, name, parameter.default)
-        if value != parameter.default:
+        if value not in (parameter.default, defaults.get(name)):
             arguments.setdefault(name, value)
     lines = [f"    {name}={_python(value)}," for name, value in arguments.items()]
     fits = (

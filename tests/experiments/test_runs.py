@@ -49,6 +49,8 @@ def test_a_finished_run_holds_whole_files_only(demo_run):
     assert {path.name for path in folder.iterdir()} == {
         "settings.json",
         "metrics.jsonl",
+        "masks.jsonl",
+        "report.html",
         "dense.keras",
         "pruned.keras",
         "compacted.keras",
@@ -72,6 +74,34 @@ def test_the_metrics_have_a_line_per_epoch(demo_run):
     assert records[-1]["weight_mask"] == 0
     # What validation saw last is the masked network.
     assert records[-1]["val_accuracy"] == pytest.approx(result["masked"]["accuracy"])
+
+
+def test_the_masks_of_all_epochs_end_with_those_of_the_file(demo_run):
+    folder, _ = demo_run
+    directory = RunDirectory(folder, demo.SETTINGS)
+    assert len(directory.masks) == demo.SETTINGS.epochs + 1
+    assert not any("0" in kept for kept in directory.masks[0].values())
+    pruned = keras.saving.load_model(folder / "pruned.keras", compile=False)
+    last = {
+        group: "".join(str(int(kept)) for kept in mask)
+        for group, mask in pruned.masks().items()
+    }
+    assert directory.masks[-1] == last
+
+
+def test_the_page_shows_the_run(demo_run):
+    folder, result = demo_run
+    page = (folder / "report.html").read_text("utf-8")
+    for expected in (
+        f"{result['dense']['macs']:,}",
+        f"{result['small']['macs']:,}",
+        '<section id="masks">',
+        f"{demo.SETTINGS.dense_epochs + demo.SETTINGS.epochs} epochs.",
+        f"<b>{result['masked']['accuracy']:.4g}</b>",
+        "compacted",
+        "rate=0.5",
+    ):
+        assert expected in page
 
 
 def test_the_result_is_that_of_the_files(demo_run, test_images):

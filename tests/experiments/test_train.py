@@ -106,6 +106,12 @@ def test_a_run_that_was_killed_twice_ends_as_the_uninterrupted_one(tmp_path):
     assert epochs == [("dense", e) for e in range(2)] + [
         ("pruned", e) for e in range(4)
     ]
+    masks = [
+        (tmp_path / name / "masks.jsonl").read_text().splitlines()
+        for name in ("whole", "killed")
+    ]
+    assert len(masks[0]) == 5
+    assert masks[0] == masks[1]
     code, output = finish(start(f"--output_dir={killed}", *SMALL))
     assert code == 0
     assert "is finished" in output
