@@ -254,6 +254,8 @@ def code(times: Timeline) -> str | None:
         if value not in (parameter.default, defaults.get(name)):
             arguments.setdefault(name, value)
     lines = [f"    {name}={_python(value)}," for name, value in arguments.items()]
+    if settings.distillation:
+        lines.append("    teacher=teacher,")
     fits = (
         f"model.fit(data, {', '.join(f'{k}={v}' for k, v in fit.items())})"
         for fit in times.fits
