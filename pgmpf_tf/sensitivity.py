@@ -51,16 +51,17 @@ class Sensitivity:
     def drop(self) -> np.ndarray:
         """How much worse than the baseline; below 0 where pruning makes it better.
 
-        In units of the metric, shape `(groups, rates)`.
+        In units of the metric, shape `(groups, rates)`; infinite where the metric is
+        not a number.
         """
         drop = self.values - self.baseline
-        return -drop if self.higher_is_better else drop
+        drop = -drop if self.higher_is_better else drop
+        return np.where(np.isnan(drop), np.inf, drop)
 
     def __rich__(self) -> Table:
         """A row per group, a column per rate; the redder a cell, the worse."""
         table = Table(
-            title=f"{self.metric} with one group pruned at a time "
-            f"({self.baseline:.4g} with none)"
+            title=f"{self.metric}, one group pruned (dense {self.baseline:.4g})"
         )
         table.add_column("group", overflow="fold")
         for rate in self.rates:
@@ -127,8 +128,7 @@ class Sensitivity:
 
     def _shades(self) -> np.ndarray:
         """The drop in [0, 1]: 0 no worse than the baseline, 1 the worst of all."""
-        # A network that is lost altogether may have no finite loss.
-        drop = np.nan_to_num(self.drop, nan=np.inf)
+        drop = self.drop
         finite = drop[np.isfinite(drop)]
         largest = max(finite.max(initial=0.0), np.finfo(float).tiny)
         return np.clip(drop / largest, 0.0, 1.0)

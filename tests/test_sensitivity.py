@@ -209,6 +209,7 @@ def test_the_figure_is_a_picture(tmp_path, whole, monkeypatch):
         whole.groups, whole.rates, whole.values * np.nan, 0.5, "loss", False
     )
     assert "nan" in str(lost)
+    assert np.isposinf(lost.drop).all()
     assert lost.save_heatmap(tmp_path / "lost.png").stat().st_size
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pgmpf_tf\[plots\]"):
