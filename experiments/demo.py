@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
     result = runs.run(SETTINGS, directory)
     rich.print(report.table(result))
     rich.print(f"Networks, exports and metrics are in {directory}.")
+    rich.print(f"Open {directory / 'report.html'} in a browser to look at the run.")
 
 
 if __name__ == "__main__":
