@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pgmpf_tf.training import wrap
+from pgmpf_tf.training import PrunedModel, wrap
 from tests.training.networks import (
     assert_pruned,
     convnet,
@@ -216,6 +216,15 @@ def test_the_teacher_is_no_part_of_the_model(tmp_path):
     loaded.teacher = model.teacher
     assert loaded.teacher is model.teacher
     assert fit(loaded) == fit(model)
+
+
+def test_a_missing_teacher_is_missed_before_anything_happens():
+    config = compiled(teacher=taught_by()).get_config()
+    model = PrunedModel.from_config(config)
+    model.compile("sgd", cross_entropy())
+    with pytest.raises(ValueError, match=r"`model\.teacher`"):
+        fit(model)
+    assert int(model.pruning_state.epoch) == -1
 
 
 def test_half_precision():
