@@ -197,16 +197,16 @@ def _measured(
             f"`sensitivity` has not measured the groups {missing}. Measure this model "
             "with the same `coupling` and `exclude`."
         )
-    worst = float(np.max(table.drop))
+    # A network that is lost altogether, infinitely worse, is worse than any other.
+    finite = [drop for row in rows.values() for drop in row if np.isfinite(drop)]
+    worst = 1.0 + 2.0 * max(map(abs, finite), default=0.0)
 
     def curve(drop: np.ndarray) -> Callable[[float], float]:
         # More pruning is not less harm: what looks so is noise.
-        ys = np.maximum.accumulate([0.0, *drop])
+        ys = np.maximum.accumulate(np.minimum([0.0, *drop], worst))
         xs = [0.0, *table.rates]
         # What was not measured goes last.
-        return lambda x: (
-            float(np.interp(x, xs, ys)) if x <= xs[-1] else max(worst, 0.0) + x
-        )
+        return lambda x: float(np.interp(x, xs, ys)) if x <= xs[-1] else worst + x
 
     return {name: curve(drop) for name, drop in rows.items()}
 

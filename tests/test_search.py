@@ -139,6 +139,14 @@ def test_sensitive_groups_lose_less():
     assert rates["head"] < min(others)
 
 
+def test_what_is_lost_altogether_goes_last():
+    model = network()
+    table = Measured(model)
+    table.drop[table.groups.index("head")] = [0.01, np.inf, np.inf]
+    rates = rates_of(model, macs=0.5, strategy="sensitivity", sensitivity=table)
+    assert 0 < rates["head"] <= 0.25 < min(r for n, r in rates.items() if n != "head")
+
+
 def test_min_keep_and_fixed_rates_and_round_to():
     model = network(width=16)
     rates = rates_of(
