@@ -136,6 +136,7 @@ def summarise(records: list[Record]) -> list[Record]:
         row = {
             "variant": variant,
             "rate": rate,
+            "budget": members[0]["settings"].get("budget", []) if rate else [],
             "seeds": sorted(member["seed"] for member in members),
             "accuracy_std": _std([member["accuracy"] for member in members]),
         }
@@ -229,7 +230,7 @@ def _cells(row: Record) -> dict[str, str]:
         difference += f" ({row['best_rival']})"
     return {
         "variant": row["variant"],
-        "rate": str(row["rate"]),
+        "rate": ", ".join(row["budget"]) or str(row["rate"]),
         "seeds": str(len(row["seeds"])),
         "accuracy": _points(row["accuracy"], row["accuracy_std"], ".2f"),
         "to best rival": difference,
