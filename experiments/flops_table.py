@@ -10,7 +10,6 @@ are kept as they come: a run that was stopped goes on.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rich.progress import track
 
 import pgmpf_tf
 from experiments import models, training
+from experiments.run_directory import replace_text
 from pgmpf_tf.selection import kept_count
 
 # Percent removed in theory: L. Cai et al., AAAI 2022, and the figures beside it.
@@ -170,16 +170,10 @@ def main(argv: list[str]) -> None:
             "published": percent,
         } | count(name, coupling, rate)
         records = [done[row[:3]] for row in rows if row[:3] in done]
-        _replace(path, json.dumps(records, indent=1) + "\n")
+        replace_text(path, json.dumps(records, indent=1) + "\n")
     text = markdown([done[row[:3]] for row in rows if row[:3] in done])
-    _replace(folder / "flops.md", text)
+    replace_text(folder / "flops.md", text)
     print(text)
-
-
-def _replace(path, text):
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

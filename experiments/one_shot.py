@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from rich.progress import track
 
 import pgmpf_tf
 from experiments import evaluation, training
+from experiments.run_directory import replace_text
 from experiments.settings import Settings
 from pgmpf_tf.criteria import CRITERIA
 
@@ -169,9 +169,7 @@ def measure(run: Path, wanted: Sequence[Point]) -> dict[str, Any]:
     done["environment"] = evaluation.environment()
     for point in track(left, description="one-shot pruning"):
         done["points"][point.key] = experiment.prune(point)
-        partial = run / f".one_shot.{os.getpid()}"
-        partial.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
-        os.replace(partial, path)
+        replace_text(path, json.dumps(done, indent=1) + "\n")
     return done
 
 

@@ -12,6 +12,13 @@ import keras
 from experiments.settings import Settings
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file that is there whole, or as it was before."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
 class RunDirectory:
     """The files of one run.
 
@@ -130,6 +137,4 @@ class RunDirectory:
 
     def _write(self, name: str, text: str) -> None:
         if self.writable:
-            partial = self.path / f".{name}.{os.getpid()}"
-            partial.write_text(text, "utf-8")
-            os.replace(partial, self.path / name)
+            replace_text(self.path / name, text)

@@ -58,7 +58,7 @@ def collect(folder: Path) -> list[Record]:
         if not pruned:
             continue
         record["curve"] = _curve(path.with_name("metrics.jsonl"))
-        base = _record(result, DENSE, result["dense"]) | {"rate": 0.0}
+        base = _record(result, DENSE, result["dense"]) | {"rate": 0.0, "budget": []}
         base = dense.setdefault(base["seed"], base)
         measured = path.with_name("unstructured.json")
         if measured.is_file():
@@ -85,6 +85,7 @@ def _record(result: Record, variant: str, row: Record) -> Record:
     return {
         "variant": variant,
         "rate": settings["rate"],
+        "budget": settings.get("budget", []),
         "seed": settings["seed"],
         "accuracy": row["accuracy"],
         "macs": row["conv_macs"],
@@ -136,7 +137,7 @@ def summarise(records: list[Record]) -> list[Record]:
         row = {
             "variant": variant,
             "rate": rate,
-            "budget": members[0]["settings"].get("budget", []) if rate else [],
+            "budget": members[0]["budget"],
             "seeds": sorted(member["seed"] for member in members),
             "accuracy_std": _std([member["accuracy"] for member in members]),
         }

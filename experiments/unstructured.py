@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from rich.table import Table
 
 import pgmpf_tf
 from experiments import datasets, evaluation, training
+from experiments.run_directory import replace_text
 from experiments.settings import Settings
 
 # tfmot's schedule reaches its sparsity after this fraction of the steps.
@@ -157,9 +157,7 @@ def main(argv: list[str]) -> None:
         rows = compare(run)
     except (ValueError, ImportError) as error:
         raise app.UsageError(str(error)) from error
-    partial = run / f".unstructured.{os.getpid()}"
-    partial.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
-    os.replace(partial, run / "unstructured.json")
+    replace_text(run / "unstructured.json", json.dumps(rows, indent=2) + "\n")
     table = Table(title=f"{run}: TFLite files, tested on all test images")
     table.add_column("network")
     for heading in ("accuracy", "parameters not 0", "bytes", "gzip", "latency"):

@@ -41,8 +41,10 @@ class _LoadedDrops:
 class Budget:
     """What part of its cost a network shall lose; `wrap(rate=Budget(...))` takes it.
 
-    The rates of the groups are found once, by `wrap`, from the weights as they are
-    then. If several costs are given, all are met.
+    `wrap` finds the rates of the groups from the weights as they are then. At the last
+    update of the masks the filters that go may be others, and with them the cost: then
+    the rates are settled anew, unless a latency is asked for. If several costs are
+    given, all are met.
 
     Example:
         >>> model = pgmpf_tf.wrap(model, rate=pgmpf_tf.Budget(macs=0.5))

@@ -15,7 +15,7 @@ from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import fold_selects
 from pgmpf_tf.channels.graph import Node, functional_of, trace
 from pgmpf_tf.channels.rules import Supposition
-from pgmpf_tf.channels.units import NO_UNIT, Analysis
+from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.profiling import rule_of
 
 
@@ -70,8 +70,8 @@ class CostModel:
         Args:
             removed: as in `cost`.
         """
-        gone = np.append(removed, False)  # NO_UNIT is -1
-        assert NO_UNIT == -1
+        # The last entry is for slices without a unit: NO_UNIT is -1.
+        gone = np.append(removed, False)
         zero = {}
         for member in self._analysis.members:
             slices = gone[member.units]

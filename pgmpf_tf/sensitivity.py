@@ -66,7 +66,7 @@ class Sensitivity:
         table.add_column("group", overflow="fold")
         for rate in self.rates:
             table.add_column(f"{rate:.0%}", justify="right")
-        shades = self._shades()
+        shades = self.shades
         for group, values, row in zip(self.groups, self.values, shades, strict=True):
             cells = (
                 Text(f"{value:.4g}", style=f"black on {_colour(shade)}")
@@ -111,7 +111,7 @@ class Sensitivity:
         axes.set_xticks(range(len(self.rates)), [f"{rate:.0%}" for rate in self.rates])
         axes.set_yticks(range(len(self.groups)), self.groups)
         axes.set_xlabel("filters removed")
-        for (row, column), shade in np.ndenumerate(self._shades()):
+        for (row, column), shade in np.ndenumerate(self.shades):
             axes.text(
                 column,
                 row,
@@ -126,7 +126,8 @@ class Sensitivity:
             figure.savefig(folder / path.name, dpi=150)
         return path
 
-    def _shades(self) -> np.ndarray:
+    @property
+    def shades(self) -> np.ndarray:
         """The drop in [0, 1]: 0 no worse than the baseline, 1 the worst of all."""
         drop = self.drop
         finite = drop[np.isfinite(drop)]

@@ -11,6 +11,7 @@ import jinja2
 import keras
 
 from pgmpf_tf.export.report import ExportReport
+from pgmpf_tf.export.staging import staged
 from pgmpf_tf.report import sections
 from pgmpf_tf.report.comparison import compare
 from pgmpf_tf.report.timeline import History, timeline
@@ -42,18 +43,13 @@ class Report:
             ValueError: if the file cannot be written.
         """
         path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_text(self.html, "utf-8")
-            os.replace(partial, path)
-        except OSError as error:
+        if path.is_dir() or not path.parent.is_dir():
             raise ValueError(
                 "`path` must be a file that can be written, in a folder that exists. "
-                f"Received: path={str(path)!r} ({error.strerror or error})"
-            ) from error
-        finally:
-            if partial.is_file():
-                partial.unlink()
+                f"Received: path={str(path)!r}"
+            )
+        with staged(path.parent) as folder:
+            (folder / path.name).write_text(self.html, "utf-8")
         return path
 
 

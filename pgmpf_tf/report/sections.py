@@ -191,10 +191,7 @@ def heat_map(sensitivity: Sensitivity | None) -> HeatMap | None:
     """Values and shades; the darkest is the largest drop."""
     if sensitivity is None:
         return None
-    drop = np.nan_to_num(sensitivity.drop, nan=np.inf)
-    largest = drop[np.isfinite(drop)].max(initial=0.0)
-    scaled = drop / largest if largest > 0.0 else np.where(drop > 0.0, 1.0, 0.0)
-    shades = np.round(100 * np.clip(scaled, 0.0, 1.0)).astype(int)
+    shades = np.round(100 * sensitivity.shades).astype(int)
     return HeatMap(
         metric=sensitivity.metric,
         baseline=f"{sensitivity.baseline:.4g}",
@@ -256,6 +253,8 @@ def code(times: Timeline) -> str | None:
     lines = [f"    {name}={_python(value)}," for name, value in arguments.items()]
     if settings.distillation:
         lines.append("    teacher=teacher,")
+    if settings.resolve_criterion().needs_data:
+        lines.append("    data=data,")
     fits = (
         f"model.fit(data, {', '.join(f'{k}={v}' for k, v in fit.items())})"
         for fit in times.fits

@@ -40,6 +40,7 @@ def history_of(model):
         {"exclude": ("first", "scores"), "coupling": "independent", "round_to": 2},
         {"epochs": 7, "suppress": "update", "pretrained": True, "dropout": 0.1},
         {"distillation": 0.25, "temperature": 2.0},
+        {"criterion": "taylor", "loss": "mse", "data": images_and_labels(8)},
     ],
     ids=lambda arguments: ",".join(arguments) or "default",
 )
@@ -51,6 +52,7 @@ def test_the_code_makes_a_model_with_the_same_settings(arguments):
         "largest": largest,
         "sensitivity": DROPS,
         "teacher": convnet("teacher"),
+        "data": arguments.get("data"),
     }
     if "distillation" in arguments:
         arguments = {**arguments, "teacher": names["teacher"]}

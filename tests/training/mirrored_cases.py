@@ -43,6 +43,14 @@ def fit(model, epochs=3):
     ).history
 
 
+def assert_trained_as_one(model, single):
+    assert_pruned(model)
+    for group, mask in single.masks().items():
+        np.testing.assert_array_equal(model.masks()[group], mask)
+    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-4)
+
+
 def per_replica(variable):
     return [v.numpy() for v in STRATEGY.experimental_local_results(variable.value)]
 
@@ -60,11 +68,7 @@ def test_two_replicas_train_as_one(name):
     with STRATEGY.scope():
         model = make(OPTIMIZERS[name])
     history = fit(model)
-    assert_pruned(model)
-    for group, mask in single.masks().items():
-        np.testing.assert_array_equal(model.masks()[group], mask)
-    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
-        np.testing.assert_allclose(value, other, atol=1e-4)
+    assert_trained_as_one(model, single)
     np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-4)
     for variable in [*model.variables, *model.pruning_state.variables]:
         first, second = per_replica(variable)
@@ -89,11 +93,7 @@ def test_a_teacher_and_a_criterion_on_data():
     with STRATEGY.scope():
         model = taught()
     history = fit(model)
-    assert_pruned(model)
-    for group, mask in single.masks().items():
-        np.testing.assert_array_equal(model.masks()[group], mask)
-    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
-        np.testing.assert_allclose(value, other, atol=1e-4)
+    assert_trained_as_one(model, single)
     for name in ("loss", "distillation_loss"):
         np.testing.assert_allclose(history[name], expected[name], rtol=1e-3)
     plain = convnet()
