@@ -27,7 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pgmpf_tf", "pgmpf_tf.*"]),
-    package_data={"pgmpf_tf.report": ["templates/*"]},
+    package_data={"pgmpf_tf.reporting": ["templates/*"]},
     python_requires=">=3.10",
     install_requires=[
         "tensorflow>=2.21",

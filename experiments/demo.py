@@ -13,7 +13,8 @@ from pathlib import Path
 import rich
 from absl import app, flags
 
-from experiments import report, runs, settings, training
+from experiments.run import report, settings, training
+from experiments.run import runner as runs
 
 SETTINGS = settings.resolve(
     "quick",

@@ -37,8 +37,9 @@ import keras
 import rich
 from absl import app, flags
 
-from experiments import runs, training
-from experiments.settings import Settings, resolve
+from experiments.run import runner as runs
+from experiments.run import training
+from experiments.run.settings import Settings, resolve
 
 BASELINE = "baseline"
 

@@ -4,7 +4,7 @@
 
 Writes NAME.md, NAME.json, NAME_curves.png (accuracy of the masked network after every
 epoch) and NAME_macs.png (accuracy of the small network over its multiply-accumulates).
-Runs that experiments.unstructured has measured bring their rival along.
+Runs that experiments.studies.unstructured has measured bring their rival along.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import app, flags
 
-from experiments import figures
+from experiments.studies import figures
 from experiments.sweep import BASELINE
 
 DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
@@ -36,7 +36,7 @@ def collect(folder: Path) -> list[Record]:
 
     Returns:
         A record per run, and for the dense network of each seed and each rival of
-        experiments.unstructured: variant, rate, seed, accuracy, multiply-accumulates,
+        experiments.studies.unstructured: variant, rate, seed, accuracy, multiply-accumulates,
         parameters, what is known of its TFLite file, the accuracy of the masked
         network after every epoch, seconds of training, settings, and where it ran.
 

@@ -21,7 +21,8 @@ from typing import Any
 import rich
 from absl import app, flags
 
-from experiments import report, runs, settings, training
+from experiments.run import report, settings, training
+from experiments.run import runner as runs
 
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder of the run.", required=True

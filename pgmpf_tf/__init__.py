@@ -1,17 +1,20 @@
 """Structured pruning for Keras 3 that ends in a smaller network."""
 
-from pgmpf_tf import callbacks, criteria, schedules
-from pgmpf_tf.budgets import Budget
-from pgmpf_tf.channels import rules
-from pgmpf_tf.channels.rules import register_rule
+from pgmpf_tf import rules
+from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.compaction import compact
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.export import export, quantize_aware, to_tf_keras
+from pgmpf_tf.exporting import export, quantize_aware, to_tf_keras
+from pgmpf_tf.methods import schedules
+from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.profiling import profile
-from pgmpf_tf.recalibration import recalibrate
-from pgmpf_tf.report import compare, report
-from pgmpf_tf.sensitivity import Sensitivity, sensitivity
-from pgmpf_tf.training import PrunedModel, wrap
+from pgmpf_tf.reporting import compare, report
+from pgmpf_tf.rules import register_rule
+from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.sensitivity import Sensitivity, sensitivity
+from pgmpf_tf.training import callbacks
+from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.recalibration import recalibrate
+from pgmpf_tf.training.wrapping import wrap
 
 __all__ = [
     "Budget",

@@ -24,12 +24,12 @@ import numpy as np
 from absl import app, flags, logging
 from rich.console import Console
 
+from pgmpf_tf._files import staged
 from pgmpf_tf.compaction import compact
-from pgmpf_tf.export import VerificationError, export
-from pgmpf_tf.export.request import LOADERS, PRECISIONS
-from pgmpf_tf.export.staging import staged
+from pgmpf_tf.exporting import VerificationError, export
+from pgmpf_tf.exporting.request import LOADERS, PRECISIONS
 from pgmpf_tf.profiling import profile
-from pgmpf_tf.report import compare
+from pgmpf_tf.reporting import compare
 
 _FORMATS = flags.DEFINE_list(
     "formats", ["saved_model", "tflite"], f"export: any of {', '.join(LOADERS)}."

@@ -13,8 +13,8 @@ from keras import tree
 from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import Select, fold_selects
 from pgmpf_tf.channels.graph import Cast, Graph, fill_in, trace
-from pgmpf_tf.channels.rules import Barrier
 from pgmpf_tf.channels.slots import along
+from pgmpf_tf.rules import Barrier
 
 
 def compact(model: keras.Model) -> keras.Model:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
-from experiments import applications
+from experiments.networks import applications
 
 CLASSES = 7
 TOLERANCE = 1e-5  # of the largest output

@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 import pgmpf_tf
+from pgmpf_tf.channels.analysis import analyze
 from tests.graphs import deviation, outputs_of, randomize, samples
 
 TOLERANCE = 2e-6  # sums over fewer channels are added up in another order
@@ -273,7 +274,7 @@ def test_untraceable_model_is_one_barrier():
     model(x)
     small = pgmpf_tf.compact(model)
     assert deviation(outputs_of(model, x), outputs_of(small, x)) == 0
-    (pin,) = pgmpf_tf.channels.analyze(model).pins
+    (pin,) = analyze(model).pins
     assert "cannot be traced" in pin.reason
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from tests.export.networks import convnet, images
+from tests.exporting.networks import convnet, images
 
 
 def run(*arguments):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from experiments import models
+from experiments.networks import models
 from pgmpf_tf.profiling import profile
 
 

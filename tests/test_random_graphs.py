@@ -10,13 +10,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
-from tests.graphs import (
-    deviation,
-    outputs_of,
-    random_model,
-    samples,
-    zero_by_hand,
-)
+from tests.graphs import deviation, outputs_of, random_model, samples, zero_by_hand
 
 GRAPHS = 300
 PER_TEST = 10

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import track
 
 import pgmpf_tf
-from experiments import applications
 from experiments.benchmarks.measuring import seconds, show
-from experiments.evaluation import environment
+from experiments.networks import applications
+from experiments.run.evaluation import environment
 
 NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")
 COUPLINGS = ("grouped", "independent")

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import track
 
 import pgmpf_tf
-from experiments import applications
 from experiments.benchmarks.measuring import seconds, show
-from experiments.evaluation import environment
-from pgmpf_tf.channels import analyze
+from experiments.networks import applications
+from experiments.run.evaluation import environment
+from pgmpf_tf.channels.analysis import analyze
 
 NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
 

@@ -1,6 +1,6 @@
 """Measures whether the input pipelines keep up with the training steps they feed.
 
-The pipelines are those of experiments.datasets, on images that this program makes:
+The pipelines are those of experiments.data.datasets, on images that this program makes:
 CIFAR-10-like arrays (crop, flip, cutout), and a folder of JPEG files of ImageNet's
 usual size (decoding, random resized crop, flip). One epoch of the pipeline alone, its
 start included, and steps of the network on a batch that is there already alternate in
@@ -29,9 +29,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments import datasets, models
-from experiments.datasets import Data
-from experiments.evaluation import environment
+from experiments.data import datasets
+from experiments.data.datasets import Data
+from experiments.networks import models
+from experiments.run.evaluation import environment
 
 _TURNS = flags.DEFINE_integer("turns", 5, "Alternations per case.", lower_bound=1)
 _IMAGES = flags.DEFINE_integer(
@@ -51,7 +52,7 @@ class Case:
     """A pipeline and the network that it feeds.
 
     Attributes:
-        network: its name in `experiments.models`.
+        network: its name in `experiments.networks.models`.
         batch_size: images per step.
         steps: training steps that are timed together.
         make: from a folder and a number of JPEG images to the data.

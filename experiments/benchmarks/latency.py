@@ -29,9 +29,9 @@ from absl import app, flags, logging
 from rich.console import Console
 
 import pgmpf_tf
-from experiments import models
 from experiments.benchmarks.tflite_operations import operation_milliseconds
-from pgmpf_tf.export import runners
+from experiments.networks import models
+from pgmpf_tf.exporting import runners
 
 SIZES = {"resnet20": 32, "resnet50": 224, "mobilenetv2": 224, "efficientnetb0": 224}
 """Height and width of the images, by network."""

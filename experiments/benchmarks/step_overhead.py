@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pgmpf_tf
-from experiments import models
+from experiments.networks import models
 
 NETWORKS = {
     "resnet20": ("resnet20", 32, 128),

@@ -11,9 +11,9 @@ import numpy as np
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.folding import fold_selects
 from pgmpf_tf.channels.graph import trace
-from pgmpf_tf.channels.rules import Barrier, rule_for
 from pgmpf_tf.channels.slots import NoRule
 from pgmpf_tf.channels.units import NO_UNIT, Analysis, Group, Member, Pin
+from pgmpf_tf.rules import Barrier, rule_for
 
 COUPLINGS = ("grouped", "independent")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pgmpf_tf.channels.graph import Graph, Node
-from pgmpf_tf.channels.rules import Barrier, Rule, rule_for
 from pgmpf_tf.channels.slots import NoRule, hull
+from pgmpf_tf.rules import Barrier, Rule, rule_for
 
 
 @dataclass

@@ -87,7 +87,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Analysis:
-    """The result of `pgmpf_tf.channels.analyze`.
+    """The result of `pgmpf_tf.channels.analysis.analyze`.
 
     Attributes:
         unit_count: number of units; unit ids are `0 .. unit_count - 1`.

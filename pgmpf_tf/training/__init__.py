@@ -1,6 +1,1 @@
-"""Pruning-aware training: the model that `wrap` returns."""
-
-from pgmpf_tf.training.model import PrunedModel
-from pgmpf_tf.training.wrapping import wrap
-
-__all__ = ["PrunedModel", "wrap"]
+"""The model that `wrap` returns, and how it is pruned while it is trained."""

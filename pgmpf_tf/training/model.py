@@ -12,12 +12,12 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
+from pgmpf_tf.scores.contributions import DataScoring
 from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.pruner import Pruner
-from pgmpf_tf.training.scoring import DataScoring
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.summary import print_summary
 

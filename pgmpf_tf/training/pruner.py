@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from pgmpf_tf import criteria, selection
-from pgmpf_tf.budgets import Budget
+from pgmpf_tf.budgets import selection
+from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
-from pgmpf_tf.search import settle_rates
+from pgmpf_tf.scores import criteria
 from pgmpf_tf.training.optimizers import scale_slots
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from pgmpf_tf import criteria
-from pgmpf_tf.budgets import Budget
-from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.scores import criteria
 from pgmpf_tf.training.optimizers import SUPPRESS
 
 # A step that is beyond the end of any schedule of tfmot: there it gives its last value.

@@ -13,17 +13,17 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from pgmpf_tf.budgets import Budget
-from pgmpf_tf.channels import analyze
+from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.search import find_rates
+from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.graph import functional_of
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.criteria import Scorer
-from pgmpf_tf.search import find_rates
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.scores.contributions import DataScoring
+from pgmpf_tf.scores.criteria import Scorer
 from pgmpf_tf.training.backend import strategy_scope
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.pruner import Pruner
-from pgmpf_tf.training.scoring import DataScoring
 from pgmpf_tf.training.settings import Settings
 
 

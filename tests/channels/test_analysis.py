@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from pgmpf_tf.channels import NO_UNIT, analyze
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.channels.units import NO_UNIT
 from tests.graphs import random_model, randomize
 
 

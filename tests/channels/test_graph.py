@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from pgmpf_tf.channels import trace
-from pgmpf_tf.channels.graph import functional_of
+from pgmpf_tf.channels.graph import functional_of, trace
 
 
 def head(width=4):

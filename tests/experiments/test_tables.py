@@ -4,7 +4,8 @@ import statistics
 import pytest
 from matplotlib import image
 
-from experiments import figures, tables
+from experiments import tables
+from experiments.studies import figures
 
 ACCURACIES = {
     ("pgmpf", 0.7): (0.90, 0.92, 0.88),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pgmpf_tf.recalibration import recalibrate
-from pgmpf_tf.training import wrap
+from pgmpf_tf.training.recalibration import recalibrate
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
     assert_pruned,
     convnet,

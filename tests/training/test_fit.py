@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pgmpf_tf.callbacks import PruningLog
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.training import wrap
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.callbacks import PruningLog
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
     assert_pruned,
     convnet,

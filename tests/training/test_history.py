@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.training import wrap
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 
 SFP = PruningConfig.preset("sfp", rate_schedule="polynomial", rate_end=1.0)

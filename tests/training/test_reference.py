@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import pgmpf_tf.training as training
-from pgmpf_tf.config import PruningConfig
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.wrapping import wrap
 
 EPOCHS, STEPS, BATCH = 3, 4, 8
 RATE, LEARNING_RATE, MOMENTUM = 0.4, 0.05, 0.9
@@ -187,7 +187,7 @@ def test_three_epochs_filter_by_filter(name):
     reference = Transcription(plain.get_weights(), {**PGMPF, **CASES[name]})
     expected = reference.run(np.float64(x), np.float64(y), seed=7)
 
-    model = training.wrap(plain, RATE, method=method, seed=7)
+    model = wrap(plain, RATE, method=method, seed=7)
     model.compile(keras.optimizers.SGD(LEARNING_RATE, MOMENTUM), "mse")
     masks = Masks()
     history = model.fit(
@@ -210,7 +210,7 @@ def test_three_epochs_filter_by_filter(name):
 
 def test_the_run_prunes_what_it_should():
     """The cases above would agree on nothing happening; something does."""
-    model = training.wrap(build(), RATE, seed=7)
+    model = wrap(build(), RATE, seed=7)
     model.compile("sgd", "mse")
     model.fit(*data(), epochs=2, verbose=0)
     kept = [mask.sum() for mask in model.masks().values()]

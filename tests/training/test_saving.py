@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.training import PrunedModel, wrap
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
     assert_pruned,
     convnet,

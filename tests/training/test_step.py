@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pgmpf_tf.training import wrap
+from pgmpf_tf.training.wrapping import wrap
 
 
 def dense(depth):

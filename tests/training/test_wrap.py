@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
-from pgmpf_tf.config import PruningConfig
-from pgmpf_tf.training import PrunedModel, wrap
+from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import assert_pruned, convnet, images_and_labels
 
 

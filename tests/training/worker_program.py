@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pgmpf_tf.training import wrap
+from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 
 OPTIMIZERS = {

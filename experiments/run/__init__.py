@@ -1,0 +1,1 @@
+"""What makes up one run: settings, training, evaluation, files."""

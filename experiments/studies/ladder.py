@@ -1,0 +1,52 @@
+"""Accuracy, size and latency of one trained network, from dense float32 to small int8.
+
+    python -m experiments.studies.ladder --run_dir=runs/fashion --output=experiments/results
+
+Takes the dense and the compacted network of a finished run of experiments.train,
+exports each rung, and tests the files that were written on all test images. The last
+rung trains for some epochs as if it were int8 already (tfmot).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import rich
+from absl import app, flags
+from rich.table import Table
+
+from experiments.run import evaluation
+from experiments.studies.quantization import climb
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for ladder.json; or none.")
+_EPOCHS = flags.DEFINE_integer(
+    "qat_epochs", 2, "Epochs of quantization-aware training.", lower_bound=1
+)
+
+
+def main(_: list[str]) -> None:
+    """Measures the ladder and prints it."""
+    if not _RUN_DIR.value:
+        raise app.UsageError("--run_dir is missing: the folder of a finished run.")
+    table = Table(title=f"{_RUN_DIR.value}: TFLite files, tested on all test images")
+    for heading in ("network", "precision", "accuracy", "bytes", "latency"):
+        table.add_column(heading)
+    rungs = []
+    for rung in climb(Path(_RUN_DIR.value), _EPOCHS.value):
+        rungs.append(asdict(rung))
+        cells = f"{rung.accuracy:.2%}", f"{rung.bytes:,}", f"{rung.latency_ms:.3g} ms"
+        table.add_row(rung.network, rung.precision, *cells)
+        rich.print(" ".join((rung.network, rung.precision, *cells)))
+    rich.print(table)
+    if _OUTPUT.value:
+        folder = Path(_OUTPUT.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"environment": evaluation.environment(), "rungs": rungs}
+        (folder / "ladder.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,176 @@
+"""The outside rival: tfmot's unstructured pruning, with as many parameters left.
+
+    python -m experiments.studies.unstructured --run_dir=runs/fashion
+
+Takes the dense network of a finished run of experiments.train, sets single weights to
+zero (tfmot, lowest magnitudes, as many epochs as the run pruned for) until as many
+parameters are left as its small network has, and prints both beside the dense one.
+Writes unstructured.json into the run's folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import rich
+import tensorflow as tf
+from absl import app, flags
+from rich.table import Table
+
+import pgmpf_tf
+from experiments.data import datasets
+from experiments.run import evaluation, training
+from experiments.run.directory import replace_text
+from experiments.run.settings import Settings
+
+# tfmot's schedule reaches its sparsity after this fraction of the steps.
+_REACHED = 0.75
+
+
+def prune(
+    dense: keras.Model, data: datasets.Data, settings: Settings, parameters: int
+) -> Any:
+    """Fine-tunes a network while tfmot sets single weights to zero.
+
+    Args:
+        dense: the trained network.
+        data: what to train on.
+        settings: of the run whose epochs, batches and learning rate are used.
+        parameters: how many entries of all weights are left in the end.
+
+    Returns:
+        A `tf_keras` model as wide as `dense`.
+
+    Raises:
+        ImportError: tfmot is not installed.
+        ValueError: tfmot has no counterpart of a layer, or fewer parameters are asked
+            for than the network has outside of kernels.
+    """
+    legacy = pgmpf_tf.to_tf_keras(dense)
+    import tensorflow_model_optimization as tfmot  # an extra; it says so above
+    import tf_keras
+
+    kernels = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
+    prunable = sum(
+        int(np.prod(layer.kernel.shape))
+        for layer in legacy.layers
+        if isinstance(layer, kernels)
+    )
+    others = legacy.count_params() - prunable
+    if not others < parameters <= others + prunable:
+        raise ValueError(
+            f"`parameters` must be in {others + 1}..{others + prunable}. Received: "
+            f"parameters={parameters}"
+        )
+    steps = data.steps(settings.batch_size)
+    schedule = tfmot.sparsity.keras.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=1 - (parameters - others) / prunable,
+        begin_step=0,
+        end_step=int(_REACHED * steps * settings.epochs),
+        frequency=max(1, steps // 10),
+    )
+
+    def masked(layer):
+        if isinstance(layer, kernels):
+            return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
+        return layer
+
+    model = tf_keras.models.clone_model(legacy, clone_function=masked)
+    if settings.weight_decay:
+        # The penalty of every weight that the run itself was trained with.
+        model.add_loss(
+            lambda: (
+                settings.weight_decay
+                * tf.add_n(
+                    [tf.nn.l2_loss(weight) for weight in model.trainable_weights]
+                )
+            )
+        )
+    decay = tf_keras.optimizers.schedules.CosineDecay(
+        settings.prune_learning_rate, steps * settings.epochs
+    )
+    model.compile(
+        tf_keras.optimizers.SGD(decay, momentum=settings.momentum, nesterov=True),
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        data.train_batches(
+            settings.batch_size, seed=settings.seed, epochs=settings.epochs
+        ),
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
+        verbose=2,
+    )
+    return tfmot.sparsity.keras.strip_pruning(model)
+
+
+def compare(run: Path) -> dict[str, dict[str, Any]]:
+    """Dense, unstructured and small: parameters left, files, latency, accuracy.
+
+    Args:
+        run: folder of a finished run; the files go to `unstructured` in it.
+
+    Returns:
+        A row per network.
+
+    Raises:
+        ValueError: the folder holds no finished run with a compacted network.
+    """
+    settings, data, networks = evaluation.finished_run(run)
+    networks["unstructured"] = prune(
+        networks["dense"], data, settings, networks["small"].count_params()
+    )
+    images, labels = evaluation.test_set(data, settings.batch_size)
+    rows = {}
+    for name in ("dense", "unstructured", "small"):
+        model = networks[name]
+        report = pgmpf_tf.export(
+            model, run / "unstructured" / name, "tflite", verification_data=images
+        )
+        file = report["tflite"]
+        outputs = evaluation.tflite_outputs(file.path, images, settings.batch_size)
+        left = sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
+        rows[name] = {
+            "accuracy": evaluation.accuracy(outputs, labels),
+            "parameters": left,
+            "bytes": file.bytes,
+            "gzip_bytes": len(gzip.compress(file.path.read_bytes())),
+            "latency_ms": file.latency_ms,
+        }
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Prunes, measures and prints."""
+    if len(argv) > 1 or not flags.FLAGS.run_dir:
+        raise app.UsageError("Name a finished run: --run_dir=runs/fashion, say.")
+    training.quiet()
+    run = Path(flags.FLAGS.run_dir)
+    try:
+        rows = compare(run)
+    except (ValueError, ImportError) as error:
+        raise app.UsageError(str(error)) from error
+    replace_text(run / "unstructured.json", json.dumps(rows, indent=2) + "\n")
+    table = Table(title=f"{run}: TFLite files, tested on all test images")
+    table.add_column("network")
+    for heading in ("accuracy", "parameters not 0", "bytes", "gzip", "latency"):
+        table.add_column(heading, justify="right")
+    for name, row in rows.items():
+        counts = (f"{row[key]:,}" for key in ("parameters", "bytes", "gzip_bytes"))
+        table.add_row(
+            name, f"{row['accuracy']:.2%}", *counts, f"{row['latency_ms']:.3f} ms"
+        )
+    rich.print(table)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
+    app.run(main)

@@ -1,0 +1,1 @@
+"""What goes: selection by rate, budgets, costs, and the search."""

@@ -1,0 +1,1 @@
+"""How pruning develops over a run: schedules, methods, presets."""

@@ -1,6 +1,0 @@
-"""What pruning did to a model, to read."""
-
-from pgmpf_tf.report.comparison import Comparison, compare
-from pgmpf_tf.report.page import Report, report
-
-__all__ = ["Comparison", "Report", "compare", "report"]

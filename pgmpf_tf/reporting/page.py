@@ -1,0 +1,179 @@
+"""`report`: one HTML page about what pruning did to a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import keras
+
+from pgmpf_tf._files import staged
+from pgmpf_tf.exporting.report import ExportReport
+from pgmpf_tf.reporting import sections
+from pgmpf_tf.reporting.comparison import compare
+from pgmpf_tf.reporting.timeline import History, timeline
+from pgmpf_tf.scores.sensitivity import Sensitivity
+
+Exports = ExportReport | Mapping[str, ExportReport] | Sequence[ExportReport]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that stands for itself: no scripts, and nothing loaded from elsewhere.
+
+    Attributes:
+        html: the text of the page.
+    """
+
+    html: str
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Writes the page; the file is there whole, or as it was before.
+
+        Args:
+            path: the file, in a folder that exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: if the file cannot be written.
+        """
+        path = Path(path)
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(
+                "`path` must be a file that can be written, in a folder that exists. "
+                f"Received: path={str(path)!r}"
+            )
+        with staged(path.parent) as folder:
+            (folder / path.name).write_text(self.html, "utf-8")
+        return path
+
+
+def report(
+    dense: keras.Model,
+    small: keras.Model,
+    *,
+    history: History | Sequence[History] | None = None,
+    exports: Exports | None = None,
+    sensitivity: Sensitivity | None = None,
+    title: str | None = None,
+) -> Report:
+    """Puts on one page what pruning did to a model.
+
+    The page needs no network, no scripts and nothing beside it. It shows the totals,
+    how many filters each layer kept, and where multiply-accumulates and parameters
+    went; from a history the schedules, the metrics and the masks over time; the
+    exported files; the sensitivity of the groups; and the settings to do it again. What
+    is not given is left out.
+
+    Example:
+        >>> history = model.fit(train, epochs=30, validation_data=val)
+        >>> small = pgmpf_tf.compact(model)
+        >>> exports = pgmpf_tf.export(small, "artifacts/")
+        >>> page = pgmpf_tf.report(keras_model, small, history=history, exports=exports)
+        >>> page.save("report.html")
+
+    Args:
+        dense: the model before pruning, or the wrapped one.
+        small: what `compact` made of it.
+        history: what `fit` of the wrapped model returned: its masks and settings are
+            shown too. Or a dictionary from a name to a list with a number per epoch. Or
+            a list of these, which are joined (plain training and pruning, say).
+        exports: what `export` returned, once or in a list, or by a name to show.
+        sensitivity: what `sensitivity` returned.
+        title: of the page; made from the model's name by default.
+
+    Returns:
+        The page, as text that `save` writes.
+
+    Raises:
+        TypeError: if an argument is of a wrong type.
+        ValueError: if the models cannot be counted, or have no layer in common, or the
+            histories are of different models.
+    """
+    for name, model in (("dense", dense), ("small", small)):
+        if not isinstance(model, keras.Model):
+            raise _wrong_type(name, "a Keras model", model)
+    if sensitivity is not None and not isinstance(sensitivity, Sensitivity):
+        raise _wrong_type(
+            "sensitivity", "what `pgmpf_tf.sensitivity` returned", sensitivity
+        )
+    if title is not None and not isinstance(title, str):
+        raise _wrong_type("title", "a string", title)
+    times = timeline(history)
+    comparison = compare(dense, small)
+    layers = sections.layers(dense, small, comparison)
+    masks = sections.masks(times)
+    html = _template().render(
+        title=title or f"{dense.name}: dense and small",
+        totals=sections.totals(comparison, layers),
+        layers=layers,
+        charts=sections.charts(times),
+        omitted=times.omitted,
+        epochs=times.epochs,
+        starts=times.starts,
+        masks=masks,
+        masks_from=times.masks_from,
+        sensitivity=sections.heat_map(sensitivity),
+        exports=sections.files(_named(exports)),
+        code=sections.code(times),
+        optimizer=sections.optimizer(times.model),
+        versions=sections.versions(),
+    )
+    return Report(html)
+
+
+def _wrong_type(name: str, allowed: str, value: object) -> TypeError:
+    return TypeError(
+        f"`{name}` must be {allowed}. Received: {name}={value!r} of type "
+        f"{type(value).__name__}"
+    )
+
+
+def _named(exports: Exports | None) -> list[tuple[str, ExportReport]]:
+    """Reports with the names to show, which are empty if none are given."""
+    if exports is None:
+        return []
+    if isinstance(exports, ExportReport):
+        exports = [exports]
+    if isinstance(exports, Mapping):
+        named = [(str(name), one) for name, one in exports.items()]
+    elif isinstance(exports, Sequence):
+        named = [("", one) for one in exports]
+    else:
+        named = [("", exports)]
+    for _, one in named:
+        if not isinstance(one, ExportReport):
+            raise _wrong_type("exports", "what `export` returned, or several", one)
+    return named
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pgmpf_tf.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["change"] = _change
+    environment.filters["size"] = _size
+    return environment.get_template("report.html.jinja")
+
+
+def _change(fraction: float) -> str:
+    """A relative change in percent, with the sign that typography knows."""
+    return f"{fraction:+.1%}".replace("-", "\N{MINUS SIGN}")
+
+
+def _size(count: int) -> str:
+    """Bytes in a unit that suits them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            break
+        count, unit = count / 1000, "GB" if unit == "MB" else unit
+    return f"{count:.3g} {unit}"

@@ -1,0 +1,317 @@
+"""What the sections of the page show: plain numbers and texts, ready to be laid out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import inspect
+import json
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.exporting.report import Artifact, ExportReport
+from pgmpf_tf.methods.config import PRESETS, PruningConfig
+from pgmpf_tf.reporting.comparison import Comparison
+from pgmpf_tf.reporting.figures import Chart, MaskImage, chart, mask_image
+from pgmpf_tf.reporting.timeline import Timeline
+from pgmpf_tf.scores.sensitivity import Sensitivity
+from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.wrapping import wrap
+
+IMAGE_CHARACTERS = 250_000
+"""How much the images of masks may add to the page; very large networks have more."""
+
+_SCHEDULES = {
+    "pruning_rate": "pruning rate P",
+    "suppression": "suppression λ",
+    "weight_mask": "weight mask a",
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number before and after.
+
+    Attributes:
+        name: what is counted.
+        dense: of the dense model.
+        small: of the small one.
+        scale: the number that fills a bar.
+    """
+
+    name: str
+    dense: int
+    small: int
+    scale: int
+
+    @property
+    def change(self) -> float:
+        """The relative change; 0 if there was nothing."""
+        return self.small / self.dense - 1 if self.dense else 0.0
+
+    def width(self, number: int) -> float:
+        """Of the bar of a number, in percent."""
+        return round(100 * number / self.scale, 2) if self.scale else 0.0
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of both models, in graph order.
+
+    Attributes:
+        filters: filters kept of all, per layer that has filters.
+        macs: multiply-accumulates, per layer that has some.
+        params: parameters of the same layers.
+    """
+
+    filters: tuple[Quantity, ...]
+    macs: tuple[Quantity, ...]
+    params: tuple[Quantity, ...]
+
+
+def layers(dense: keras.Model, small: keras.Model, comparison: Comparison) -> Layers:
+    """Holds the layers of two models against each other, by name.
+
+    Raises:
+        ValueError: if they have no layer with filters in common.
+    """
+    before, after = analyze(dense).filters, analyze(small).filters
+    if before and not set(before) & set(after):
+        raise ValueError(
+            "`small` must be what `compact` made of `dense`. Received: a model with "
+            f"the layers {sorted(after)}, none of which has the name of one in `dense`"
+        )
+    rows = {}
+    for profile, place in ((comparison.dense, 0), (comparison.small, 1)):
+        for row in profile.layers:
+            if row.macs:
+                rows.setdefault(row.name, [None, None])[place] = row
+    costs = {}
+    for cost in ("macs", "params"):
+        pairs = {
+            name: tuple(getattr(row, cost) if row else 0 for row in pair)
+            for name, pair in rows.items()
+        }
+        scale = max((number for pair in pairs.values() for number in pair), default=0)
+        costs[cost] = tuple(
+            Quantity(name, *pair, scale=scale) for name, pair in pairs.items()
+        )
+    filters = tuple(
+        Quantity(name, count, after.get(name, 0), scale=count)
+        for name, count in before.items()
+    )
+    return Layers(filters, **costs)
+
+
+def totals(comparison: Comparison, layers: Layers) -> tuple[Quantity, ...]:
+    """Multiply-accumulates, parameters and filters in all."""
+    dense, small = comparison.dense, comparison.small
+    pairs = {
+        "Multiply-accumulates": (dense.macs, small.macs),
+        "Parameters": (dense.params, small.params),
+        "Filters": (
+            sum(row.dense for row in layers.filters),
+            sum(row.small for row in layers.filters),
+        ),
+    }
+    return tuple(Quantity(name, *pair, scale=max(pair)) for name, pair in pairs.items())
+
+
+def charts(times: Timeline) -> tuple[Chart, ...]:
+    """The schedules, then every metric beside its value in validation."""
+    series = dict(times.series)
+    schedules = {
+        label: series.pop(name) for name, label in _SCHEDULES.items() if name in series
+    }
+    drawn = [chart("Schedules", schedules, times.starts, limits=(0.0, 1.0))]
+    for name in dict.fromkeys(name.removeprefix("val_") for name in series):
+        both = {f: series[f] for f in (name, f"val_{name}") if f in series}
+        drawn.append(chart(name, both, times.starts))
+    return tuple(one for one in drawn if one)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of all groups over time.
+
+    Attributes:
+        images: one per group that fits the page, in graph order.
+        left_out: names of the groups that do not.
+        units: units in all groups.
+        returned: how many of them were masked and came back at least once.
+    """
+
+    images: tuple[MaskImage, ...]
+    left_out: tuple[str, ...]
+    units: int
+    returned: int
+
+
+def masks(times: Timeline) -> Masks | None:
+    """An image per group; on a page too small for all, of those that changed most."""
+    if not times.masks:
+        return None
+    images = [mask_image(group, mask) for group, mask in times.masks.items()]
+    room, fitting = IMAGE_CHARACTERS, set()
+    for image in sorted(images, key=lambda image: -image.returned_count):
+        if image.length <= room:
+            room -= image.length
+            fitting.add(image.group)
+    return Masks(
+        images=tuple(image for image in images if image.group in fitting),
+        left_out=tuple(i.group for i in images if i.group not in fitting),
+        units=sum(image.units for image in images),
+        returned=sum(image.returned_count for image in images),
+    )
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """How much worse a metric gets with one group pruned.
+
+    Attributes:
+        metric: its name.
+        baseline: its value with nothing pruned, as text.
+        rates: heads of the columns.
+        rows: a group, and per rate the value as text and a shade in percent.
+    """
+
+    metric: str
+    baseline: str
+    rates: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]
+
+
+def heat_map(sensitivity: Sensitivity | None) -> HeatMap | None:
+    """Values and shades; the darkest is the largest drop."""
+    if sensitivity is None:
+        return None
+    shades = np.round(100 * sensitivity.shades).astype(int)
+    return HeatMap(
+        metric=sensitivity.metric,
+        baseline=f"{sensitivity.baseline:.4g}",
+        rates=tuple(f"{rate:.0%}" for rate in sensitivity.rates),
+        rows=tuple(
+            (group, tuple((f"{v:.4g}", s) for v, s in zip(row, shade, strict=True)))
+            for group, row, shade in zip(
+                sensitivity.groups,
+                sensitivity.values.tolist(),
+                shades.tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class File:
+    """One artifact of an export.
+
+    Attributes:
+        name: of the network, as the caller gave it; may be empty.
+        artifact: the file and its figures.
+        verified: on which samples.
+        width: of the bar of its size, in percent.
+    """
+
+    name: str
+    artifact: Artifact
+    verified: str
+    width: float
+
+
+def files(exports: Iterable[tuple[str, ExportReport]]) -> tuple[File, ...]:
+    """The artifacts of all reports, in their order."""
+    rows = [
+        (name, artifact, f"{one.samples} {'random' if one.random else 'given'}")
+        for name, one in exports
+        for artifact in one.artifacts
+    ]
+    largest = max((artifact.bytes for _, artifact, _ in rows), default=0) or 1
+    return tuple(
+        File(name, artifact, verified, round(100 * artifact.bytes / largest, 2))
+        for name, artifact, verified in rows
+    )
+
+
+def code(times: Timeline) -> str | None:
+    """The calls of `wrap` and `fit` that made a model, as Python."""
+    if times.model is None:
+        return None
+    settings = times.model.pruning_settings
+    arguments = {"rate": settings.rate, "method": _method(settings.config)}
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name, parameter in inspect.signature(wrap).parameters.items():
+        value = getattr(settings, name, parameter.default)
+        if value not in (parameter.default, defaults.get(name)):
+            arguments.setdefault(name, value)
+    lines = [f"    {name}={_python(value)}," for name, value in arguments.items()]
+    if settings.distillation:
+        lines.append("    teacher=teacher,")
+    if settings.resolve_criterion().needs_data:
+        lines.append("    data=data,")
+    fits = (
+        f"model.fit(data, {', '.join(f'{k}={v}' for k, v in fit.items())})"
+        for fit in times.fits
+    )
+    return "\n".join(["model = pgmpf_tf.wrap(", "    model,", *lines, ")", *fits])
+
+
+def _method(config: PruningConfig) -> str | PruningConfig:
+    """The name of a configuration that has one."""
+    names = (name for name in PRESETS if PruningConfig.preset(name) == config)
+    return next(names, config)
+
+
+def _python(value: Any) -> str:
+    if hasattr(value, "drop"):
+        return "sensitivity"  # a measurement, which is no text
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # Fields that have the default need not be said.
+        changes = [
+            f"{field.name}={_python(getattr(value, field.name))}"
+            for field in dataclasses.fields(value)
+            if getattr(value, field.name) != _default(field)
+        ]
+        return f"pgmpf_tf.{type(value).__name__}({', '.join(changes)})"
+    if callable(value) and hasattr(value, "__name__"):
+        return value.__name__
+    return repr(value)
+
+
+def _default(field: dataclasses.Field) -> Any:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def optimizer(model: PrunedModel | None) -> str | None:
+    """The configuration of the optimizer that a model is compiled with, as JSON."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return None
+    return json.dumps(
+        keras.optimizers.serialize(optimizer), indent=1, default=str, sort_keys=True
+    )
+
+
+def versions() -> tuple[tuple[str, str], ...]:
+    """Of what made the page."""
+    packages = [(name, _version(name)) for name in ("pgmpf_tf", "keras", "tensorflow")]
+    return (
+        *packages,
+        ("Keras backend", keras.backend.backend()),
+        ("Python", platform.python_version()),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"

@@ -1,0 +1,121 @@
+"""Operations that change every value by itself: activations, dropouts, scalings."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from pgmpf_tf.channels.flow import Channels
+from pgmpf_tf.channels.graph import fill_in
+from pgmpf_tf.channels.slots import along
+from pgmpf_tf.rules.base import Call, NoRule, Wired, evaluate, values_of
+
+POINTWISE_ACTIVATIONS = {
+    getattr(keras.activations, name)
+    for name in [
+        "celu",
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_shrink",
+        "hard_sigmoid",
+        "hard_silu",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "log_sigmoid",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "soft_shrink",
+        "softplus",
+        "softsign",
+        "sparse_plus",
+        "sparse_sigmoid",
+        "squareplus",
+        "tanh",
+        "tanh_shrink",
+        "threshold",
+    ]
+}
+
+
+def pointwise(activation):
+    """The activation, if it treats every value by itself.
+
+    Raises:
+        NoRule: it does not, or nobody knows.
+    """
+    if activation is None:
+        return keras.activations.linear
+    if activation not in POINTWISE_ACTIVATIONS:
+        name = getattr(activation, "__name__", repr(activation))
+        raise NoRule(f"its activation {name} may look at several channels at once")
+    return activation
+
+
+class Elementwise(Wired):
+    """A deterministic function of one tensor, value by value."""
+
+    def value(self, node, sources):
+        def function(points):
+            args, kwargs = fill_in((node.args, node.kwargs), lambda _: points)
+            return node.operation.call(*args, **kwargs)
+
+        if len(node.inputs) != 1:
+            raise NoRule("it combines several tensors")
+        return evaluate(function, sources[0])
+
+
+class Activation(Elementwise):
+    """The layer that applies a function by name."""
+
+    def value(self, node, sources):
+        return evaluate(pointwise(node.operation.activation), sources[0])
+
+
+class Rescaling(Elementwise):
+    """`x * scale + offset` with one scale and one offset for all channels."""
+
+    def value(self, node, sources):
+        if np.size(node.operation.scale) != 1 or np.size(node.operation.offset) != 1:
+            raise NoRule("it scales every channel by its own number")
+        return super().value(node, sources)
+
+
+class Identity(Wired):
+    """What passes data on unchanged at inference: dropouts, noise, casts."""
+
+    def value(self, node, sources):
+        if node.kwargs.get("training"):
+            raise NoRule("it is called with training=True, so that it is random")
+        noise_shape = getattr(node.operation, "noise_shape", None) or ()
+        if any(size not in (None, 1) for size in noise_shape):
+            raise NoRule("its noise_shape is fixed")
+        return sources[0]
+
+
+class PReLU(Wired):
+    """`max(0, x) + alpha * min(0, x)` with a learned slope per value or channel."""
+
+    def label(self, node, flow, inputs):
+        labels, alpha = inputs[0].labels, node.operation.alpha
+        varying = [a for a, size in enumerate(labels.shape) if size > 1]
+        if len(varying) == 1 and alpha.shape[varying[0] - 1] > 1:
+            axis = varying[0]
+            flow.member(node.operation, alpha, axis - 1, "slope", labels.ravel())
+        return [Channels(labels, self.value(node, [inputs[0].pruned]))]
+
+    def value(self, node, sources):
+        return np.where(sources[0] == 0, 0.0, np.nan)
+
+    def rebuild(self, node, kept_in, kept_out):
+        alpha = values_of(node.operation.alpha)
+        for axis in range(alpha.ndim):
+            chosen = along(kept_in[0], axis + 1)
+            if alpha.shape[axis] > 1 and not chosen.all():
+                alpha = np.compress(chosen, alpha, axis=axis)
+        return Call(weights={"alpha": alpha})

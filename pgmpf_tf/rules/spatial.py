@@ -1,0 +1,46 @@
+"""Operations along the spatial axes: pooling, padding, cropping, resizing, reductions.
+
+Zero channels stay zero; nothing passes from one channel to another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pgmpf_tf.rules.base import Channelwise, NoRule, Wired, channel_axis
+
+
+class Spatial(Channelwise):
+    """A layer that keeps channels apart and zero channels zero."""
+
+    def axes(self, node):
+        axis = channel_axis(node.operation)
+        rank_in, rank_out = len(node.inputs[0].shape), len(node.outputs[0].shape)
+        return axis % rank_in, 1 if rank_out == 2 else axis % rank_out
+
+    def label_vector(self, node, flow, labels, pruned):
+        return labels, self.constant_vector(node, pruned)
+
+    def constant_vector(self, node, values):
+        if getattr(node.operation, "fill_value", 0.0):
+            return np.full(values.shape, np.nan)
+        return np.where(values == 0, 0.0, np.nan)
+
+
+class Reduction(Wired):
+    """`ops.mean`, `sum`, `max`, `min` over axes along which nothing varies."""
+
+    def sources(self, node, arrays, fill):
+        operation, rank = node.operation, arrays[0].ndim
+        if operation.axis is None or getattr(operation, "initial", None) is not None:
+            raise NoRule("it reduces the batch axis")
+        axes = tuple(axis % rank for axis in operation.axis)
+        if 0 in axes:
+            raise NoRule("it reduces the batch axis")
+        if any(arrays[0].shape[axis] != 1 for axis in axes):
+            raise NoRule("it reduces over channels")
+        moved = arrays[0]
+        return [[moved if operation.keepdims else np.squeeze(moved, axis=axes)]]
+
+    def value(self, node, sources):
+        return np.where(sources[0] == 0, 0.0, np.nan)

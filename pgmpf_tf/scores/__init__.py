@@ -1,0 +1,1 @@
+"""What matters: criteria, contributions to the loss, sensitivity."""

@@ -1,0 +1,116 @@
+"""Four precisions: size, integer arithmetic, calibration, and thresholds."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from keras import layers
+
+from pgmpf_tf.exporting import VerificationError, export
+from tests.exporting.networks import convnet, images
+
+
+def tensors(path):
+    """The dtypes of a file's inputs, and of everything in it, as written."""
+    interpreter = Interpreter(
+        str(path), experimental_preserve_all_tensors=True, num_threads=1
+    )
+    # Without XNNPACK's own tensors, which appear on allocation.
+    everything = {np.dtype(t["dtype"]).name for t in interpreter.get_tensor_details()}
+    ports = interpreter.get_input_details() + interpreter.get_output_details()
+    return {np.dtype(port["dtype"]).name for port in ports}, everything
+
+
+def test_each_precision_is_smaller_and_agrees(tmp_path):
+    model, data = convnet(filters=256, classes=10), images(64)
+    sizes = {}
+    for quantize in (None, "float16", "dynamic", "int8"):
+        (artifact,) = export(
+            model,
+            tmp_path,
+            formats="tflite",
+            quantize=quantize,
+            representative_data=data,
+            min_agreement=0.8,
+        ).artifacts
+        assert artifact.precision == (quantize or "float32")
+        sizes[quantize] = artifact.bytes
+    weights = (
+        model.get_layer("stem").count_params()
+        + model.get_layer("scores").count_params()
+    )
+    assert sizes[None] - sizes["float16"] > 1.8 * weights
+    assert sizes[None] - sizes["dynamic"] > 2.5 * weights
+    assert sizes[None] - sizes["int8"] > 1.8 * weights
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_int8_computes_in_integers(tmp_path, integer_io):
+    report = export(
+        convnet(),
+        tmp_path,
+        formats="tflite",
+        quantize="int8",
+        representative_data=images(64),
+        integer_io=integer_io,
+        tolerance=0.1,
+    )
+    ports, everything = tensors(report["tflite"].path)
+    assert ports == {"int8" if integer_io else "float32"}
+    assert everything <= {"int8", "int32"} | ports
+
+
+def test_int8_of_several_inputs_and_a_fixed_batch(tmp_path):
+    first, second = keras.Input((4,), name="first"), keras.Input((3,), name="second")
+    total = layers.Dense(5)(layers.Concatenate()([first, second]))
+    model = keras.Model([first, second], total)
+    generator = np.random.default_rng(0)
+    data = {
+        "first": generator.normal(size=(21, 4)),
+        "second": 100 * generator.normal(size=(21, 3)),
+    }
+    report = export(
+        model,
+        tmp_path,
+        formats="tflite",
+        quantize="int8",
+        representative_data=data,
+        batch_size=4,
+        tolerance=0.05,
+    )
+    assert report.samples == 21
+
+
+def test_the_representative_data_set_the_ranges(tmp_path):
+    """Ranges of data a thousand times too small clip nearly everything."""
+    model, data = convnet(), images(32)
+    options = {"formats": "tflite", "quantize": "int8", "min_agreement": 0.0}
+    good = export(model, tmp_path, representative_data=data, **options)
+    bad = export(
+        model,
+        tmp_path,
+        representative_data=data / 1000,
+        verification_data=data,
+        **options,
+    )
+    assert bad["tflite"].max_deviation > 10 * good["tflite"].max_deviation
+
+
+def test_too_little_agreement_raises_and_keeps_nothing(tmp_path):
+    """Two classes whose scores differ by less than a step of int8."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False)])
+    column = np.random.default_rng(0).normal(size=(4, 1))
+    nearly = column + 1e-4 * np.random.default_rng(1).normal(size=(4, 1))
+    model.set_weights([np.concatenate([column, nearly, -99 + 0 * column], axis=1)])
+    data = np.random.default_rng(2).uniform(0.1, 1, size=(64, 4)).astype("float32")
+    arguments = {
+        "formats": "tflite",
+        "quantize": "int8",
+        "representative_data": data,
+    }
+    with pytest.raises(VerificationError, match=r"agree.*min_agreement=0\.9"):
+        export(model, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+    report = export(model, tmp_path / "out", min_agreement=0.1, **arguments)
+    assert 0.1 <= report["tflite"].top1_agreement < 0.9
