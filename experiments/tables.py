@@ -36,7 +36,7 @@ def collect(folder: Path) -> list[Record]:
 
     Returns:
         A record per run, and for the dense network of each seed and each rival of
-        experiments.studies.unstructured: variant, rate, seed, accuracy, multiply-accumulates,
+        experiments.studies.unstructured: variant, rate, seed, accuracy, MACs,
         parameters, what is known of its TFLite file, the accuracy of the masked
         network after every epoch, seconds of training, settings, and where it ran.
 

@@ -1,7 +1,7 @@
 r"""Prune and compact every architecture of keras.applications; write a table.
 
     python -m experiments.studies.architectures
-    python -m experiments.studies.architectures --names=ResNet50,VGG16 --coupling=grouped
+    python -m experiments.studies.architectures --names=ResNet50 --coupling=grouped
 
 Each architecture has its own input size and 1,000 classes, random weights, and the
 BatchNorm statistics that belong to them. It loses half of its filters; the small model
@@ -204,7 +204,8 @@ def table(rows: dict[Case, dict[str, Any]], machine: dict[str, Any]) -> str:
     lines = [
         "# Every architecture of keras.applications, pruned and compacted",
         "",
-        f"Written by `python -m experiments.studies.architectures` (seed {SEED}). Rate 0.5, "
+        f"Written by `python -m experiments.studies.architectures` (seed {SEED}). "
+        "Rate 0.5, "
         "criterion `l2`, random weights with the BatchNorm statistics that belong to "
         "them, 1,000 classes. Deviation: the largest difference between the outputs of "
         "the masked and the small model on an image, over the largest output.",

@@ -1,6 +1,7 @@
 """Accuracy, size and latency of one trained network, from dense float32 to small int8.
 
-    python -m experiments.studies.ladder --run_dir=runs/fashion --output=experiments/results
+    python -m experiments.studies.ladder --run_dir=runs/fashion \\
+        --output=experiments/results
 
 Takes the dense and the compacted network of a finished run of experiments.train,
 exports each rung, and tests the files that were written on all test images. The last

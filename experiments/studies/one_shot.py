@@ -198,7 +198,8 @@ def markdown(done: dict[str, Any], run: Path) -> str:
     lines = [
         "# One-shot pruning",
         "",
-        f"`python -m experiments.studies.one_shot --run_dir={run}`: {settings.model} on "
+        f"`python -m experiments.studies.one_shot --run_dir={run}`: "
+        f"{settings.model} on "
         f"{settings.dataset}, {dense['accuracy']:.2%} before pruning; "
         f"{machine['cores']} cores ({machine['cpu']}), TensorFlow "
         f"{machine['tensorflow']}, Keras {machine['keras']}.",
