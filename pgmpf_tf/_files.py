@@ -72,3 +72,14 @@ def _remove_empty(folders: list[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file that is there whole, or as it was before.
+
+    Raises:
+        ValueError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    with staged(path.parent) as folder:
+        (folder / path.name).write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""Accuracy, size and latency of one trained network, from dense float32 to small int8.
+r"""Accuracy, size and latency of one trained network, from dense float32 to small int8.
 
     python -m experiments.studies.ladder --run_dir=runs/fashion \\
         --output=experiments/results
