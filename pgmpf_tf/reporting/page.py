@@ -154,7 +154,7 @@ def _named(exports: Exports | None) -> list[tuple[str, ExportReport]]:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pgmpf_tf.report"),
+        loader=jinja2.PackageLoader("pgmpf_tf.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -30,7 +30,7 @@ def visible(directory):
 def test_what_is_there_is_whole(tmp_path):
     # A fork server imports TensorFlow once for all the processes.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.export.killed"])
+    context.set_forkserver_preload(["tests.exporting.killed"])
     durations = []
     for _ in range(2):  # the first one waits for the server
         process = start(context, tmp_path, 4)

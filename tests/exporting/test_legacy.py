@@ -184,8 +184,8 @@ def test_without_tfmot_the_error_says_what_to_install(monkeypatch):
 def test_the_rest_of_the_process_keeps_its_keras():
     code = (
         "import os, keras, tensorflow as tf\n"
-        "from pgmpf_tf.export import quantize_aware\n"
-        "from tests.export.networks import convnet\n"
+        "from pgmpf_tf.exporting import quantize_aware\n"
+        "from tests.exporting.networks import convnet\n"
         "quantize_aware(convnet())\n"
         "assert 'TF_USE_LEGACY_KERAS' not in os.environ\n"
         "assert vars(tf)['keras'].Model is keras.Model\n"
