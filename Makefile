@@ -16,8 +16,8 @@ test: $(VENV)/with-test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-# One stamp per extra: pip runs again only when setup.py has changed.
-$(VENV)/with-%: setup.py
+# One stamp per extra: pip runs again only when pyproject.toml has changed.
+$(VENV)/with-%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
 	@echo "installing pgmpf_tf[$*] into $(VENV): a few minutes the first time"
 	@$(PIP) install --editable ".[$*]"

@@ -16,6 +16,8 @@ from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.recalibration import recalibrate
 from pgmpf_tf.training.wrapping import wrap
 
+__version__ = "0.2.0"
+
 __all__ = [
     "Budget",
     "PrunedModel",

@@ -1,0 +1,54 @@
+"""What `pip install` puts into an environment."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+import pgmpf_tf
+
+_ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy: building leaves files in the tree."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(_ROOT / name, source)
+    shutil.copytree(
+        _ROOT / "pgmpf_tf",
+        source / "pgmpf_tf",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    command = "-m pip --disable-pip-version-check wheel --quiet --no-deps"
+    subprocess.run(
+        [sys.executable, *command.split(), "--no-build-isolation", "."],
+        cwd=source,
+        check=True,
+    )
+    (path,) = source.glob("*.whl")
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def test_wheel_has_every_file_of_the_library(wheel):
+    library = _ROOT / "pgmpf_tf"
+    files = {
+        path.relative_to(_ROOT).as_posix()
+        for path in library.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "pgmpf_tf/py.typed" in files
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == files
+
+
+def test_wheel_has_the_version_that_the_library_tells(wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith("/METADATA"))
+    metadata = message_from_bytes(wheel.read(name))
+    assert metadata["Version"] == pgmpf_tf.__version__
