@@ -14,6 +14,7 @@ demo: $(VENV)/with-experiments
 test: $(VENV)/with-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 # One stamp per extra: pip runs again only when pyproject.toml has changed.

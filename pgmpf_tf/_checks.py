@@ -56,9 +56,10 @@ def check_integer(name: str, value: Any, least: int, below: int | None = None) -
         allowed += f" and less than {below}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be {allowed}. {received(name, value)}")
-    if value < least or (below is not None and value >= below):
+    whole = int(value)
+    if whole < least or (below is not None and whole >= below):
         raise ValueError(f"`{name}` must be {allowed}. {received(name, value)}")
-    return int(value)
+    return whole
 
 
 def check_seed(name: str, value: Any) -> int:

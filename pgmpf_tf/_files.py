@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def staged(directory: str | os.PathLike) -> Iterator[Path]:
+def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
     """A hidden folder whose entries move into `directory` when the block succeeds.
 
     If the block raises, nothing of it is left, nor is a `directory` that was made for
