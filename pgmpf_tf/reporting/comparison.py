@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.table import Table
 
+from pgmpf_tf._checks import check_type
 from pgmpf_tf.profiling import LayerProfile, Profile, profile
 
 
@@ -67,7 +68,7 @@ class Comparison:
         for name in dict.fromkeys((*dense, *small)):
             before, after = dense.get(name), small.get(name)
             if any(row is not None and row.macs for row in (before, after)):
-                outputs = _shapes(before, after) if shapes else ()
+                outputs = (_shapes(before), _shapes(after)) if shapes else ()
                 table.add_row(name, *outputs, *_costs(before, after))
         table.add_section()
         empty = ("", "") if shapes else ()
@@ -106,26 +107,22 @@ def compare(dense: keras.Model | Profile, small: keras.Model | Profile) -> Compa
 def _profile(argument: str, value: keras.Model | Profile) -> Profile:
     if isinstance(value, Profile):
         return value
-    if isinstance(value, keras.Model):
-        return profile(value)
-    raise TypeError(
-        f"{argument} must be a keras.Model or a Profile. Received: {argument}={value!r}"
-    )
+    check_type(argument, value, keras.Model, "a keras.Model or a Profile")
+    return profile(value)
 
 
 def _removed(before: int, after: int) -> float:
     return 1 - after / before if before else 0.0
 
 
-def _shapes(before: LayerProfile | None, after: LayerProfile | None) -> tuple[str, str]:
-    return tuple(
-        " x ".join(map(str, row.output_shape[1:])) if row else "-"
-        for row in (before, after)
-    )
+def _shapes(row: LayerProfile | None) -> str:
+    return " x ".join(map(str, row.output_shape[1:])) if row else "-"
 
 
-def _costs(before, after) -> tuple[str, ...]:
-    cells = []
+def _costs(
+    before: Profile | LayerProfile | None, after: Profile | LayerProfile | None
+) -> tuple[str, ...]:
+    cells: list[str] = []
     for cost in ("macs", "params"):
         old, new = (getattr(row, cost) if row else 0 for row in (before, after))
         change = f"{new / old - 1:+.1%}" if old else "new"

@@ -84,10 +84,12 @@ def chart(
     curves = []
     for name, values in series.items():
         points = [
-            (x(i + 1), y(v)) if np.isfinite(v) else None for i, v in _each(values)
+            (x(i), y(v)) if np.isfinite(v) else None
+            for i, v in enumerate(values.tolist(), start=1)
         ]
         last = int(np.flatnonzero(np.isfinite(values))[-1])
-        curves.append(Curve(name, _path(points), f"{values[last]:.4g}", points[last]))
+        end = x(last + 1), y(values[last].item())
+        curves.append(Curve(name, _path(points), f"{values[last]:.4g}", end))
     whole = [int(t) for t in _ticks(0, epochs, 6) if t == int(t) and t >= 1]
     return Chart(
         title,
@@ -96,10 +98,6 @@ def chart(
         tuple((y(value), f"{value:.6g}") for value in _ticks(low, high, 5)),
         tuple(x(start + 0.5) for start in starts),
     )
-
-
-def _each(values: np.ndarray) -> list[tuple[int, float]]:
-    return list(enumerate(values.tolist()))
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
@@ -120,7 +118,8 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 def _path(points: Sequence[tuple[float, float] | None]) -> str:
     """Straight lines, broken where a point is missing; a lone point is a dot."""
-    text, pen_down = [], False
+    text: list[str] = []
+    pen_down = False
     for point in points:
         if point is not None:
             # Zero long, and visible by the round ends of the stroke.
@@ -176,7 +175,9 @@ def mask_image(group: str, masks: np.ndarray) -> MaskImage:
     """
     rows, heights = np.unique(masks, axis=0, return_counts=True)
     order = np.lexsort((-rows.sum(axis=1), ~rows[:, -1]))
-    steady, back_and_forth, top = [], [], 0
+    steady: list[str] = []
+    back_and_forth: list[str] = []
+    top = 0
     for row, height in zip(rows[order], heights[order].tolist(), strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row.astype(int), [0]])))
         path = back_and_forth if times_returned(row[None]).any() else steady

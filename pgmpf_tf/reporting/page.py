@@ -6,10 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import keras
+from rich import filesize
 
+from pgmpf_tf._checks import check_type, received
 from pgmpf_tf._files import staged
 from pgmpf_tf.exporting.report import ExportReport
 from pgmpf_tf.reporting import sections
@@ -46,7 +49,7 @@ class Report:
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(
                 "`path` must be a file that can be written, in a folder that exists. "
-                f"Received: path={str(path)!r}"
+                f"{received('path', str(path))}"
             )
         with staged(path.parent) as folder:
             (folder / path.name).write_text(self.html, "utf-8")
@@ -95,15 +98,11 @@ def report(
         ValueError: if the models cannot be counted, or have no layer in common, or the
             histories are of different models.
     """
-    for name, model in (("dense", dense), ("small", small)):
-        if not isinstance(model, keras.Model):
-            raise _wrong_type(name, "a Keras model", model)
-    if sensitivity is not None and not isinstance(sensitivity, Sensitivity):
-        raise _wrong_type(
-            "sensitivity", "what `pgmpf_tf.sensitivity` returned", sensitivity
-        )
-    if title is not None and not isinstance(title, str):
-        raise _wrong_type("title", "a string", title)
+    check_type("dense", dense, keras.Model, "a Keras model")
+    check_type("small", small, keras.Model, "a Keras model")
+    measured = (Sensitivity, type(None))
+    check_type("sensitivity", sensitivity, measured, "what `sensitivity` returned")
+    check_type("title", title, (str, type(None)), "a string")
     times = timeline(history)
     comparison = compare(dense, small)
     layers = sections.layers(dense, small, comparison)
@@ -127,28 +126,19 @@ def report(
     return Report(html)
 
 
-def _wrong_type(name: str, allowed: str, value: object) -> TypeError:
-    return TypeError(
-        f"`{name}` must be {allowed}. Received: {name}={value!r} of type "
-        f"{type(value).__name__}"
-    )
-
-
 def _named(exports: Exports | None) -> list[tuple[str, ExportReport]]:
     """Reports with the names to show, which are empty if none are given."""
+    named: list[tuple[str, Any]]
     if exports is None:
-        return []
-    if isinstance(exports, ExportReport):
-        exports = [exports]
-    if isinstance(exports, Mapping):
+        named = []
+    elif isinstance(exports, Mapping):
         named = [(str(name), one) for name, one in exports.items()]
-    elif isinstance(exports, Sequence):
+    elif isinstance(exports, Sequence) and not isinstance(exports, str):
         named = [("", one) for one in exports]
     else:
         named = [("", exports)]
     for _, one in named:
-        if not isinstance(one, ExportReport):
-            raise _wrong_type("exports", "what `export` returned, or several", one)
+        check_type("exports", one, ExportReport, "what `export` returned, or several")
     return named
 
 
@@ -161,19 +151,10 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["change"] = _change
-    environment.filters["size"] = _size
+    environment.filters["size"] = filesize.decimal
     return environment.get_template("report.html.jinja")
 
 
 def _change(fraction: float) -> str:
     """A relative change in percent, with the sign that typography knows."""
     return f"{fraction:+.1%}".replace("-", "\N{MINUS SIGN}")
-
-
-def _size(count: int) -> str:
-    """Bytes in a unit that suits them."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            break
-        count, unit = count / 1000, "GB" if unit == "MB" else unit
-    return f"{count:.3g} {unit}"

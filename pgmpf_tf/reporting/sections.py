@@ -84,29 +84,27 @@ def layers(dense: keras.Model, small: keras.Model, comparison: Comparison) -> La
     before, after = analyze(dense).filters, analyze(small).filters
     if before and not set(before) & set(after):
         raise ValueError(
-            "`small` must be what `compact` made of `dense`. Received: a model with "
-            f"the layers {sorted(after)}, none of which has the name of one in `dense`"
-        )
-    rows = {}
-    for profile, place in ((comparison.dense, 0), (comparison.small, 1)):
-        for row in profile.layers:
-            if row.macs:
-                rows.setdefault(row.name, [None, None])[place] = row
-    costs = {}
-    for cost in ("macs", "params"):
-        pairs = {
-            name: tuple(getattr(row, cost) if row else 0 for row in pair)
-            for name, pair in rows.items()
-        }
-        scale = max((number for pair in pairs.values() for number in pair), default=0)
-        costs[cost] = tuple(
-            Quantity(name, *pair, scale=scale) for name, pair in pairs.items()
+            "`small` must be what `compact` made of `dense`: its layers have the same "
+            f"names. Received: small={small.name!r} with the layers {sorted(after)}"
         )
     filters = tuple(
         Quantity(name, count, after.get(name, 0), scale=count)
         for name, count in before.items()
     )
-    return Layers(filters, **costs)
+    return Layers(filters, _costs(comparison, "macs"), _costs(comparison, "params"))
+
+
+def _costs(comparison: Comparison, cost: str) -> tuple[Quantity, ...]:
+    """What each layer that multiplies costs in either model."""
+    before, after = (
+        {row.name: getattr(row, cost) for row in profile.layers if row.macs}
+        for profile in (comparison.dense, comparison.small)
+    )
+    scale = max((*before.values(), *after.values()), default=0)
+    return tuple(
+        Quantity(name, before.get(name, 0), after.get(name, 0), scale)
+        for name in dict.fromkeys((*before, *after))
+    )
 
 
 def totals(comparison: Comparison, layers: Layers) -> tuple[Quantity, ...]:
@@ -129,7 +127,7 @@ def charts(times: Timeline) -> tuple[Chart, ...]:
     schedules = {
         label: series.pop(name) for name, label in _SCHEDULES.items() if name in series
     }
-    drawn = [chart("Schedules", schedules, times.starts, limits=(0.0, 1.0))]
+    drawn = [chart("Schedules", schedules, times.starts, (0.0, 1.0))]
     for name in dict.fromkeys(name.removeprefix("val_") for name in series):
         both = {f: series[f] for f in (name, f"val_{name}") if f in series}
         drawn.append(chart(name, both, times.starts))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
+from pgmpf_tf._checks import received
 from pgmpf_tf.training.model import PrunedModel
 
-History = keras.callbacks.History | Mapping[str, Sequence[float]]
+History: TypeAlias = "keras.callbacks.History | Mapping[str, Sequence[float]]"
 """What `fit` returned, or a list of numbers per name."""
 
 
@@ -58,10 +59,14 @@ def timeline(history: History | Sequence[History] | None) -> Timeline:
     if history is None:
         return Timeline()
     one = isinstance(history, (keras.callbacks.History, Mapping))
-    parts = [history] if one else history
-    if not isinstance(parts, Sequence) or isinstance(parts, str):
+    given = [history] if one else history
+    if not isinstance(given, Sequence) or isinstance(given, str):
         raise _wrong_type("history", history)
-    lengths = [_epochs(part, one, i) for i, part in enumerate(parts)]
+    parts: list[Any] = [*given]
+    lengths = [
+        _epochs(part, "history" if one else f"history[{i}]")
+        for i, part in enumerate(parts)
+    ]
     starts = np.cumsum([0, *lengths])
     series, omitted = _join_series(parts, lengths)
     masks, masks_from = _join_masks(parts, starts)
@@ -105,14 +110,12 @@ def _arguments_of_fit(history: keras.callbacks.History) -> dict[str, int]:
 def _wrong_type(name: str, value: Any) -> TypeError:
     return TypeError(
         f"`{name}` must be what `fit` returned, a dictionary from a name to a list of "
-        "numbers, or a list of these. "
-        f"Received: {name}={value!r} of type {type(value).__name__}"
+        f"numbers, or a list of these. {received(name, value)}"
     )
 
 
-def _epochs(part: Any, one: bool, index: int) -> int:
+def _epochs(part: Any, name: str) -> int:
     """The number of epochs of one history, whose type is checked."""
-    name = "history" if one else f"history[{index}]"
     if isinstance(part, keras.callbacks.History):
         return len(part.epoch)
     if not isinstance(part, Mapping):
@@ -121,7 +124,7 @@ def _epochs(part: Any, one: bool, index: int) -> int:
         if _numbers(values) is None:
             raise TypeError(
                 f"`{name}[{key!r}]` must be a list with a number per epoch. "
-                f"Received: {values!r}"
+                f"{received(f'{name}[{key!r}]', values)}"
             )
     return max(map(len, part.values()), default=0)
 
@@ -163,7 +166,7 @@ def _join_series(
 
 
 def _join_masks(
-    parts: Sequence[History], starts: np.ndarray
+    parts: Sequence[Any], starts: np.ndarray
 ) -> tuple[dict[str, np.ndarray], int]:
     """Masks by group; those before a call are those after the one before it."""
     recorded = [
@@ -179,7 +182,7 @@ def _join_masks(
         if {name: len(mask) for name, mask in masks[0].items()} != sizes:
             raise ValueError(
                 "`history` must hold the histories of one wrapped model. Received: "
-                f"masks of the groups {sorted(masks[0])} after those of {sorted(sizes)}"
+                f"history with the groups {sorted(masks[0])} after {sorted(sizes)}"
             )
         entries += masks[1:]
     joined = {name: np.stack([entry[name] for entry in entries], 1) for name in sizes}

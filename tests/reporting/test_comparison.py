@@ -69,5 +69,5 @@ def test_no_number_is_cut_on_a_terminal(width, shapes, monkeypatch):
 
 
 def test_what_is_no_model_is_an_error_that_names_the_argument():
-    with pytest.raises(TypeError, match=r"small must be a keras\.Model.*small=3"):
+    with pytest.raises(TypeError, match=r"`small` must be a keras\.Model.*small=3"):
         compare(network(8), 3)

@@ -76,8 +76,8 @@ def test_masks_of_two_models_are_refused():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "`history` must be what `fit` returned.*int"),
-        ("loss", "`history` must be what `fit` returned.*str"),
+        (3, "`history` must be what `fit` returned.*history=3"),
+        ("loss", "`history` must be what `fit` returned.*history='loss'"),
         ([{}, 3], r"`history\[1\]` must be what `fit` returned"),
         ({"loss": 3.0}, r"`history\['loss'\]` must be a list"),
         ([{"loss": ["low"]}], r"`history\[0\]\['loss'\]` must be a list"),
@@ -91,11 +91,11 @@ def test_what_is_no_history_is_refused(value, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dense": 3}, "`dense` must be a Keras model.*int"),
-        ({"small": None}, "`small` must be a Keras model.*NoneType"),
+        ({"dense": 3}, "`dense` must be a Keras model.*dense=3"),
+        ({"small": None}, "`small` must be a Keras model.*small=None"),
         ({"exports": "model.tflite"}, "`exports` must be what `export` returned"),
         ({"exports": {"int8": 3}}, "`exports` must be what `export` returned"),
-        ({"sensitivity": [0.5]}, "`sensitivity` must be what.*list"),
+        ({"sensitivity": [0.5]}, r"`sensitivity` must be what.*=\[0.5\]"),
         ({"title": 3}, "`title` must be a string"),
     ],
 )
