@@ -3,7 +3,12 @@
 from pgmpf_tf import rules
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.compaction import compact
-from pgmpf_tf.exporting import export, quantize_aware, to_tf_keras
+from pgmpf_tf.exporting import (
+    VerificationError,
+    export,
+    quantize_aware,
+    to_tf_keras,
+)
 from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.profiling import profile
@@ -23,6 +28,7 @@ __all__ = [
     "PrunedModel",
     "PruningConfig",
     "Sensitivity",
+    "VerificationError",
     "callbacks",
     "compact",
     "compare",

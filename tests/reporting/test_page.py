@@ -242,7 +242,14 @@ def test_files_and_settings_are_told(browser, page):
     show(browser, page)
     rows = texts(browser, "#exports tbody tr")
     assert [row.split("\t")[0] for row in rows] == [NETWORK, "small", "small"]
-    for part in ("model_int8.tflite", "int8", "250.0 kB", "1.5 ms", "1.0e-06", "100.0%"):
+    for part in (
+        "model_int8.tflite",
+        "int8",
+        "250.0 kB",
+        "1.5 ms",
+        "1.0e-06",
+        "100.0%",
+    ):
         assert part in rows[2]
     (code,) = texts(browser, "#settings > pre")
     for part in (
