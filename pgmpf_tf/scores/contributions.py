@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras.src.trainers.compile_utils import CompileLoss
 
+from pgmpf_tf.backends import current as backend
+from pgmpf_tf.backends.data import batches
 from pgmpf_tf.channels.units import Member
-from pgmpf_tf.training import backend
 
 
 class DataScoring:
@@ -61,7 +62,7 @@ class DataScoring:
                 )
             return loss(y, outputs, weights)
 
-        return backend.contributions(self.models[0], with_targets, members, self._data)
+        return contributions(self.models[0], with_targets, members, self._data)
 
     def _task_loss(self) -> Callable[..., Any]:
         """The loss on the targets alone, without penalties on weights."""
@@ -81,6 +82,55 @@ class DataScoring:
             "The criterion 'taylor' needs a loss: compile the model with one, or pass "
             "`loss=` to `wrap`."
         )
+
+
+def contributions(
+    model: keras.Model, loss: Callable[..., Any], members: Sequence[Member], data: Any
+) -> list[np.ndarray]:
+    """What the slices of variables contribute to the loss of each batch.
+
+    Args:
+        model: is called with `training=False`.
+        loss: a function of targets, outputs and sample weights to a number.
+        members: the variables and their axes.
+        data: see `batches`.
+
+    Returns:
+        For each member the sum over each slice of gradient * weight, of shape
+        `(slices, batches)`.
+
+    Raises:
+        ValueError: if there are no data or several workers, whose masks would part.
+    """
+    if backend.has_several_workers(model):
+        raise ValueError(
+            "A criterion that needs data cannot be used with several workers: each "
+            "would score its own data, and their masks would differ."
+        )
+    variables = list({id(m.variable): m.variable for m in members}.values())
+
+    def products(x: Any, y: Any, weights: Any) -> list[Any]:
+        found = backend.gradients(
+            lambda: loss(y, model(x, training=False), weights), variables
+        )
+        of_variable = {
+            id(variable): keras.ops.cast(gradient * variable, "float32")
+            for gradient, variable in zip(found, variables, strict=True)
+        }
+        return [
+            keras.ops.sum(
+                of_variable[id(member.variable)],
+                [a for a in range(len(member.variable.shape)) if a != member.axis],
+            )
+            for member in members
+        ]
+
+    run = backend.compiled(products, model.variables)
+    found = [
+        [keras.ops.convert_to_numpy(sums) for sums in run(*batch)]
+        for batch in batches("data", data)
+    ]
+    return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
 
 
 def check_repeatable(argument: str, data: Any) -> None:

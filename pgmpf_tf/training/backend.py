@@ -5,16 +5,7 @@ from __future__ import annotations
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from pgmpf_tf.training.tensorflow import (
-        MaskedTrainer,
-        SummaryLog,
-        batches,
-        check_same_strategy,
-        check_strategy,
-        contributions,
-        strategy_scope,
-        traced,
-    )
+    from pgmpf_tf.training.tensorflow import MaskedTrainer
 else:
     raise ImportError(
         "pgmpf_tf trains on Keras' TensorFlow backend. Set the environment variable "
@@ -22,13 +13,4 @@ else:
         f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
     )
 
-__all__ = [
-    "MaskedTrainer",
-    "SummaryLog",
-    "batches",
-    "check_same_strategy",
-    "check_strategy",
-    "contributions",
-    "strategy_scope",
-    "traced",
-]
+__all__ = ["MaskedTrainer"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pgmpf_tf.training.backend import SummaryLog
+from pgmpf_tf.backends.summaries import SummaryLog
 from pgmpf_tf.training.model import PrunedModel
 
 
@@ -31,7 +31,6 @@ class PruningLog(keras.callbacks.Callback):
         super().__init__()
         self._histograms = histograms
         self._log_dir = str(log_dir)
-        self._log: SummaryLog | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the log.

@@ -10,7 +10,7 @@ from keras import tree
 from keras.src import backend as keras_backend
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from pgmpf_tf.training.backend import check_same_strategy
+from pgmpf_tf.backends.current import check_same_strategy
 
 # Losses whose outputs are scores of classes, of which exactly one is right.
 _OF_CLASSES = (

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
+from pgmpf_tf.backends.current import check_strategy
 from pgmpf_tf.scores.contributions import DataScoring
-from pgmpf_tf.training.backend import MaskedTrainer, check_strategy
+from pgmpf_tf.training.backend import MaskedTrainer
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
 from pgmpf_tf.training.progress import Progress

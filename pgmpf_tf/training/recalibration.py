@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import numbers
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from pgmpf_tf.training import backend
+from pgmpf_tf._checks import check_integer, check_type
+from pgmpf_tf.backends import current as backend
+from pgmpf_tf.backends.data import batches
+
+# The number of values, their mean and their variance, per channel.
+_Moments = tuple[Any, Any, Any]
 
 
 def recalibrate(model: keras.Model, data: Any, *, batches: int | None = None) -> None:
@@ -60,14 +64,7 @@ def recalibrate(model: keras.Model, data: Any, *, batches: int | None = None) ->
     if not layers:
         return
     statistics = [_Statistics(layer) for layer in layers]
-    before = [
-        (variable, _value(variable)) for variable in model.non_trainable_variables
-    ]
-    try:
-        _run(model, data, batches, statistics)
-    finally:
-        for variable, value in before:
-            variable.assign(value)
+    _run(model, data, batches, statistics)
     for mean, variance, layer in [(*s.result(), s.layer) for s in statistics]:
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(variance)
@@ -82,25 +79,21 @@ class _Statistics:
 
     def __init__(self, layer: keras.layers.BatchNormalization) -> None:
         self.layer = layer
-        shape = layer.moving_mean.shape
-        self._count, self._mean, self._squares = (
-            keras.Variable(np.zeros(shape), dtype="float64", trainable=False)
-            for _ in range(3)
-        )
+        shape = tuple(layer.moving_mean.shape)
+        self._count, self._mean, self._squares = np.zeros((3, *shape))
 
     def add(self, count: Any, mean: Any, variance: Any) -> None:
         """Takes in a batch of `count` values per channel."""
         count, mean, variance = (
-            keras.ops.cast(value, "float64") for value in (count, mean, variance)
+            keras.ops.convert_to_numpy(value).astype(np.float64)
+            for value in (count, mean, variance)
         )
         # A batch may be masked altogether.
-        total = keras.ops.maximum(self._count + count, 1.0)
+        total = np.maximum(self._count + count, 1.0)
         distance = mean - self._mean
-        self._squares.assign_add(
-            count * (variance + distance**2 * (self._count / total))
-        )
-        self._mean.assign_add(distance * (count / total))
-        self._count.assign_add(count)
+        self._squares += count * (variance + distance**2 * (self._count / total))
+        self._mean += distance * (count / total)
+        self._count += count
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance; those that the layer has if nothing has arrived.
@@ -108,10 +101,9 @@ class _Statistics:
         Raises:
             ValueError: if they are not finite.
         """
-        count = _value(self._count)
-        if not count.any():
+        if not self._count.any():
             return _value(self.layer.moving_mean), _value(self.layer.moving_variance)
-        mean, variance = _value(self._mean), _value(self._squares) / count
+        mean, variance = self._mean, self._squares / self._count
         if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
             raise ValueError(
                 f"The statistics of layer {self.layer.name!r} are NaN or infinite on "
@@ -122,8 +114,7 @@ class _Statistics:
 
 
 def _value(variable: keras.Variable) -> np.ndarray:
-    # A copy: the array may be a view of what is assigned to later.
-    return keras.ops.convert_to_numpy(variable).copy()
+    return keras.ops.convert_to_numpy(variable)
 
 
 def _run(
@@ -133,31 +124,35 @@ def _run(
     statistics: list[_Statistics],
 ) -> None:
     takes_training = "training" in inspect.signature(model.call).parameters
+    options = {"training": False} if takes_training else {}
 
-    @backend.traced
-    def run(x: Any) -> None:
-        if takes_training:
-            model(x, training=False)
-        else:
-            model(x)
+    def moments(x: Any) -> list[list[_Moments]]:
+        seen: list[list[_Moments]] = [[] for _ in statistics]
+        with contextlib.ExitStack() as stack:
+            for each, calls in zip(statistics, seen, strict=True):
+                stack.enter_context(_observed(each.layer, calls))
+            model(x, **options)
+        return seen
 
-    with contextlib.ExitStack() as stack:
-        for each in statistics:
-            stack.enter_context(_observed(each))
-        for x, _, _ in backend.batches("data", data, limit):
-            run(x)
+    run = backend.compiled(moments, model.variables)
+    for x, _, _ in batches("data", data, limit):
+        for each, calls in zip(statistics, run(x), strict=True):
+            for call in calls:
+                each.add(*call)
 
 
 @contextlib.contextmanager
-def _observed(statistics: _Statistics) -> Iterator[None]:
+def _observed(
+    layer: keras.layers.BatchNormalization, calls: list[_Moments]
+) -> Iterator[None]:
     """Lets a layer normalise by each batch's own statistics, and notes them."""
-    layer = statistics.layer
     own = vars(layer).get("call")
     call = layer.call
 
     def observed(inputs: Any, training: Any = None, mask: Any = None) -> Any:
         count, mean, variance = _moments(layer, inputs, mask)
-        statistics.add(count, mean, variance)
+        calls.append((count, mean, variance))
+        # Not for good: nothing is, inside a compiled function.
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(variance)
         return call(inputs, training=False, mask=mask)
@@ -175,7 +170,7 @@ def _observed(statistics: _Statistics) -> Iterator[None]:
 
 def _moments(
     layer: keras.layers.BatchNormalization, inputs: Any, mask: Any
-) -> tuple[Any, Any, Any]:
+) -> _Moments:
     """Values per channel that the mask leaves, their mean and their variance."""
     ops = keras.ops
     # Squares overflow in half precision; the layer itself casts likewise.
@@ -194,8 +189,7 @@ def _moments(
 
 def _checked(model: Any, batches: Any) -> list[keras.layers.BatchNormalization]:
     """The layers to measure, if the arguments are in order."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+    check_type("model", model, keras.Model, "a Keras model")
     layers = [
         layer
         for layer in model._flatten_layers()
@@ -207,10 +201,5 @@ def _checked(model: Any, batches: Any) -> list[keras.layers.BatchNormalization]:
             f"Received: model={model.name!r}"
         )
     if batches is not None:
-        if isinstance(batches, bool) or not isinstance(batches, numbers.Integral):
-            raise TypeError(f"`batches` must be an int. Received: batches={batches!r}")
-        if batches < 1:
-            raise ValueError(
-                f"`batches` must be at least 1. Received: batches={batches}"
-            )
+        check_integer("batches", batches, 1)
     return layers

@@ -1,70 +1,23 @@
-"""The training step on Keras' TensorFlow backend: all that is specific to it."""
+"""The training step on Keras' TensorFlow backend: what is specific to it."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from keras import tree
-from keras.src.trainers import data_adapters
 
-from pgmpf_tf.channels.units import Member
+from pgmpf_tf.backends.tensorflow import has_several_workers
 from pgmpf_tf.training.optimizers import suppresses_update, uses_average
 from pgmpf_tf.training.slots import SlotLayout
 from pgmpf_tf.training.state import PruningState
 
 _depth: Counter[int] = Counter()
 _lock = threading.Lock()
-
-
-def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """The scope in which a model that shares the layers of `model` must be made.
-
-    Raises:
-        ValueError: if the caller stands in the scope of another strategy.
-    """
-    strategy = model._distribute_strategy
-    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
-        raise ValueError(
-            "`wrap` was called in the scope of a "
-            f"{_name(tf.distribute.get_strategy())}, but the model was made under "
-            f"{_name(strategy)}. Make and wrap the model in the same "
-            "`strategy.scope()`."
-        )
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
-
-
-def check_strategy(model: keras.Model) -> None:
-    """Raises ValueError if the optimizer was made under another strategy."""
-    made = getattr(model.optimizer, "_distribution_strategy", None)
-    if made is not None and made is not model.distribute_strategy:
-        raise ValueError(
-            f"The optimizer was made under {_name(made)}, but the model was wrapped "
-            f"under {_name(model.distribute_strategy)}. Make the model, wrap it, and "
-            "compile it with an optimizer made in the same `strategy.scope()`."
-        )
-
-
-def check_same_strategy(argument: str, model: keras.Model, other: keras.Model) -> None:
-    """Raises ValueError if a model was made under another strategy than `other`."""
-    made, expected = model._distribute_strategy, other._distribute_strategy
-    if made is not expected:
-        raise ValueError(
-            f"`{argument}` was made under {_name(made)}, but the model to prune under "
-            f"{_name(expected)}. Make both in the same `strategy.scope()`."
-        )
-
-
-def _name(strategy: tf.distribute.Strategy | None) -> str:
-    name = type(strategy).__name__
-    return name if strategy and "Default" not in name else "no strategy"
 
 
 def factors(
@@ -186,14 +139,14 @@ class MaskedTrainer:
 
     def _for_workers(self, logs: Any) -> Any:
         """Gives each metric an axis over which Keras can average the workers."""
-        if not _multi_worker(self.distribute_strategy):
+        if not has_several_workers(self):
             return logs
         return tf.nest.map_structure(lambda v: tf.reshape(v, (1,)), logs)
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None):
         # Keras averages the batch over workers, which no tensor type supports
         # (keras-team/keras #20585). Any replica's part has the right shape.
-        if iterator is not None and _multi_worker(self.distribute_strategy):
+        if iterator is not None and has_several_workers(self):
             _, _, batches = next(iter(iterator))
             data_batch = tf.nest.map_structure(
                 lambda v: self.distribute_strategy.experimental_local_results(v)[0],
@@ -201,13 +154,6 @@ class MaskedTrainer:
             )
             iterator = None
         super()._maybe_symbolic_build(iterator=iterator, data_batch=data_batch)
-
-
-def _multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    return (
-        isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        and strategy.extended._in_multi_worker_mode()
-    )
 
 
 def _multiply(
@@ -233,136 +179,3 @@ def _scale_steps(
 
     for variable, old, mask in zip(variables, before, masks, strict=True):
         distribution.extended.update(variable, scale, args=(old, mask), group=False)
-
-
-traced = functools.partial(tf.function, reduce_retracing=True)
-"""Turns a function of tensors into one that runs as a graph."""
-
-
-def batches(
-    argument: str, data: Any, limit: int | None = None
-) -> Iterator[tuple[Any, Any, Any]]:
-    """The batches of whatever `fit` takes, by Keras' own adapters.
-
-    Args:
-        argument: the name of the caller's argument, for messages.
-        data: arrays (32 samples make a batch), `(x, y)` or `(x, y, sample_weight)`, a
-            `tf.data.Dataset`, a `PyDataset` or a generator.
-        limit: how many batches at most; all if None.
-
-    Yields:
-        Inputs, targets and sample weights of a batch; None for what is not there.
-
-    Raises:
-        ValueError: if the data are none of these or empty, or never end and there is
-            no limit.
-    """
-    parts = data if isinstance(data, tuple) else (data,)
-    try:
-        adapter = data_adapters.get_data_adapter(*parts)
-        dataset = adapter.get_tf_dataset()
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{argument}` must be what `fit` takes, with one batch at least: arrays, "
-            "(x, y), a tf.data.Dataset, a PyDataset or a generator of tuples. "
-            f"Received: {argument} of type {type(data).__name__}: {error}"
-        ) from error
-    known = [n for n in (limit, adapter.num_batches) if n is not None]
-    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
-    if not known and (endless or dataset.cardinality() == tf.data.INFINITE_CARDINALITY):
-        raise ValueError(
-            f"`{argument}` never ends: say how many batches to take of it."
-        )
-    count = 0
-    adapter.on_epoch_begin()
-    try:
-        for batch in dataset.take(min(known, default=-1)):
-            count += 1
-            yield keras.utils.unpack_x_y_sample_weight(
-                tree.map_structure(_or_none, batch)
-            )
-    finally:
-        adapter.on_epoch_end()
-    if not count:
-        raise ValueError(f"`{argument}` must hold at least one batch. Received: none")
-
-
-def _or_none(value: Any) -> Any:
-    """Keras writes the None in `(x, None, weights)` as an empty `Optional`."""
-    if isinstance(value, tf.experimental.Optional):
-        return value.get_value() if value.has_value() else None
-    return value
-
-
-def contributions(
-    model: keras.Model, loss: Callable[..., Any], members: Sequence[Member], data: Any
-) -> list[np.ndarray]:
-    """What the slices of variables contribute to the loss of each batch.
-
-    Args:
-        model: is called with `training=False`.
-        loss: a function of targets, outputs and sample weights to a number.
-        members: the variables and their axes.
-        data: see `batches`.
-
-    Returns:
-        For each member the sum over each slice of gradient * weight, of shape
-        `(slices, batches)`.
-
-    Raises:
-        ValueError: if there are no data or several workers, whose masks would part.
-    """
-    if _multi_worker(model.distribute_strategy):
-        raise ValueError(
-            "A criterion that needs data cannot be used with several workers: each "
-            "would score its own data, and their masks would differ."
-        )
-    variables = [member.variable.value for member in members]
-
-    @traced
-    def products(x: Any, y: Any, weights: Any) -> list[tf.Tensor]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            value = loss(y, model(x, training=False), weights)
-        gradients = tape.gradient(value, variables, unconnected_gradients="zero")
-        return [
-            tf.reduce_sum(
-                tf.cast(gradient * variable, "float32"),
-                [axis for axis in range(len(variable.shape)) if axis != member.axis],
-            )
-            for member, variable, gradient in zip(
-                members, variables, gradients, strict=True
-            )
-        ]
-
-    found = [products(*batch) for batch in batches("data", data)]
-    return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
-
-
-class SummaryLog:
-    """TensorBoard event files in a directory.
-
-    Args:
-        directory: where they go.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self._writer = tf.summary.create_file_writer(directory)
-
-    def write(
-        self,
-        step: int,
-        scalars: Mapping[str, float],
-        histograms: Mapping[str, np.ndarray],
-    ) -> None:
-        """Writes named numbers, and arrays as histograms, for a step."""
-        with self._writer.as_default():
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value, step)
-            for name, values in histograms.items():
-                tf.summary.histogram(name, values, step)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Ends the file."""
-        self._writer.close()

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from pgmpf_tf.backends.current import strategy_scope
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.search import find_rates
 from pgmpf_tf.channels.analysis import analyze
@@ -20,7 +21,6 @@ from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores.contributions import DataScoring
 from pgmpf_tf.scores.criteria import Scorer
-from pgmpf_tf.training.backend import strategy_scope
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.pruner import Pruner

@@ -316,7 +316,7 @@ def test_bad_arguments_are_named():
         pgmpf_tf.recalibrate("net", x)
     with pytest.raises(ValueError, match="`model` must be built"):
         pgmpf_tf.recalibrate(Subclassed(), x)
-    with pytest.raises(ValueError, match=r"`batches` must be at least 1.*batches=0"):
+    with pytest.raises(ValueError, match=r"`batches` must be an int of at least 1.*=0"):
         pgmpf_tf.recalibrate(convnet(), x, batches=0)
-    with pytest.raises(TypeError, match=r"`batches` must be an int.*2\.5"):
+    with pytest.raises(TypeError, match=r"`batches` must be an int.*=2\.5"):
         pgmpf_tf.recalibrate(convnet(), x, batches=2.5)
