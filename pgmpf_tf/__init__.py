@@ -1,14 +1,11 @@
 """Structured pruning for Keras 3 that ends in a smaller network."""
 
-from pgmpf_tf import rules
+from typing import TYPE_CHECKING, Any
+
+from pgmpf_tf import exporting, rules
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.compaction import compact
-from pgmpf_tf.exporting import (
-    VerificationError,
-    export,
-    quantize_aware,
-    to_tf_keras,
-)
+from pgmpf_tf.exporting import VerificationError
 from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.profiling import profile
@@ -20,6 +17,9 @@ from pgmpf_tf.training import callbacks
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.recalibration import recalibrate
 from pgmpf_tf.training.wrapping import wrap
+
+if TYPE_CHECKING:
+    from pgmpf_tf.exporting import export, quantize_aware, to_tf_keras
 
 __version__ = "0.2.0"
 
@@ -45,3 +45,10 @@ __all__ = [
     "to_tf_keras",
     "wrap",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs TensorFlow: other backends must not have to import it."""
+    if name in __all__:
+        return getattr(exporting, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
