@@ -1,139 +1,189 @@
-"""Profiles, compacts and exports a model file, without a script.
+"""The command line: profiles, compacts and exports model files, without a script.
 
 python -m pgmpf_tf profile MODEL.keras
-    What the model costs: multiply-accumulates and parameters per layer.
-
 python -m pgmpf_tf compact MODEL.keras SMALL.keras
-    Writes the model without its dead channels, and what that saved.
+python -m pgmpf_tf export MODEL.keras DIRECTORY --quantize=int8 --data=SAMPLES.npy
 
-python -m pgmpf_tf export MODEL.keras DIRECTORY [--formats=saved_model,tflite]
-        [--quantize=float16|dynamic|int8] [--data=SAMPLES.npy] [--batch_size=N] ...
-    Writes files to deploy, verified against the model, and how good they are.
+`python -m pgmpf_tf COMMAND --help` explains each.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from absl import app, flags, logging
 from rich.console import Console
 
 from pgmpf_tf._files import staged
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import VerificationError, export
-from pgmpf_tf.exporting.request import LOADERS, PRECISIONS
+from pgmpf_tf.exporting.formats.registry import FORMATS
+from pgmpf_tf.exporting.options import precisions
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.reporting import compare
 
-_FORMATS = flags.DEFINE_list(
-    "formats", ["saved_model", "tflite"], f"export: any of {', '.join(LOADERS)}."
-)
-_QUANTIZE = flags.DEFINE_enum(
-    "quantize", None, PRECISIONS, "export: precision of the .tflite file, not float32."
-)
-_DATA = flags.DEFINE_string(
-    "data",
-    None,
-    "export: samples to calibrate int8 with and to verify on: a .npy file, or a .npz "
-    "file with one array, or with one by the name of each input. The first axis is the "
-    "batch. Without it, verification is on random samples.",
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", None, "export: fixes the batch size.", lower_bound=1
-)
-_INTEGER_IO = flags.DEFINE_bool(
-    "integer_io", False, "export: int8 inputs and outputs, with --quantize=int8."
-)
-_TOLERANCE = flags.DEFINE_float(
-    "tolerance",
-    None,
-    "export: largest deviation from the model, relative to its largest output; by "
-    "default 1e-4 for float32 and 1e-2 for float16.",
-)
-_MIN_AGREEMENT = flags.DEFINE_float(
-    "min_agreement",
-    None,
-    "export: least fraction of samples with the same top-1 class; by default 0.9 for "
-    "dynamic and int8 on --data.",
-)
+_FAILED, _INTERRUPTED = 1, 130
+"""Exit statuses; argparse itself exits with 2 where the command is misspelled."""
 
 # Wide enough for the tables where there is no terminal to ask.
 _OUT = Console(width=None if sys.stdout.isatty() else 120)
 _PROGRESS = Console(stderr=True)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs one command; returns the exit status."""
-    commands: dict[str, tuple[Callable[..., None], int]] = {
-        "profile": (_profile, 1),
-        "compact": (_compact, 2),
-        "export": (_export, 2),
-    }
-    name, arguments = (argv[1] if len(argv) > 1 else None), argv[2:]
-    if name not in commands:
-        raise app.UsageError(
-            f"the command must be one of {', '.join(commands)}. Received: {name}"
-        )
-    command, count = commands[name]
-    if len(arguments) != count:
-        raise app.UsageError(
-            f"{name} takes {count} path{'s'[: count - 1]}. Received: "
-            f"{' '.join(arguments) or 'none'}"
-        )
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: the command and what follows it; those of the process by default.
+
+    Returns:
+        The exit status: 0 if all went well, 1 after an error, 130 after Ctrl-C.
+    """
+    options = _parser().parse_args(arguments)
     try:
-        command(*map(Path, arguments))
-    except (OSError, TypeError, ValueError, VerificationError) as error:
+        options.run(options)
+    except (ImportError, OSError, TypeError, ValueError, VerificationError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 
-def _profile(path: Path) -> None:
-    model = _load(path)
-    _OUT.print(profile(model))
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pgmpf_tf", description="Structured pruning for Keras 3, on model files."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_profile, _add_compact, _add_export):
+        add(commands)
+    return parser
 
 
-def _compact(path: Path, target: Path) -> None:
+def _add_command(
+    commands: Any, name: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument("model", type=Path, help="a .keras or .h5 file")
+    return command
+
+
+def _add_profile(commands: Any) -> None:
+    description = """\
+What a model costs: multiply-accumulates and parameters, layer by layer and in all."""
+    command = _add_command(
+        commands, "profile", "count multiply-accumulates and parameters", description
+    )
+    command.set_defaults(run=_profile)
+
+
+def _profile(options: argparse.Namespace) -> None:
+    _OUT.print(profile(_load(options.model)))
+
+
+def _add_compact(commands: Any) -> None:
+    description = """\
+Writes the model without the channels that are zero for all inputs or that nothing
+reads, and says what that saved. What the model computes stays the same."""
+    command = _add_command(
+        commands, "compact", "write the model without its dead channels", description
+    )
+    command.add_argument("small", type=Path, help="the .keras file to write")
+    command.set_defaults(run=_compact)
+
+
+def _compact(options: argparse.Namespace) -> None:
+    target = options.small
     if target.suffix != ".keras":
         raise ValueError(
             f"the file to write must end in .keras. Received: {str(target)!r}"
         )
-    model = _load(path)
+    model = _load(options.model)
     with _step("compacting"), staged(target.parent) as folder:
         small = compact(model)
         small.save(folder / target.name)
     _OUT.print(compare(model, small))
 
 
-def _export(path: Path, directory: Path) -> None:
-    data = _load_samples(Path(_DATA.value)) if _DATA.value else None
-    model = _load(path)
+def _add_export(commands: Any) -> None:
+    description = f"""\
+Writes files to deploy. Each is loaded again by the software that will run it, and held
+against the model, before any of them gets its name in the directory; a table says how
+far they are from the model, how large and how fast.
+
+formats:    {", ".join(FORMATS)}
+precisions: {", ".join(precisions())}"""
+    command = _add_command(commands, "export", "write files to deploy", description)
+    command.add_argument("directory", type=Path, help="where to write")
+    command.add_argument(
+        "--formats",
+        type=lambda text: text.split(","),
+        default=["saved_model", "tflite"],
+        help="one or several, with commas; saved_model,tflite by default",
+    )
+    command.add_argument(
+        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        help="samples to set the ranges of integers with and to verify on: a .npy "
+        "file, or a .npz file with one array, or with one by the name of each input; "
+        "the first axis is the batch. Without it, verification is on random samples",
+    )
+    command.add_argument("--batch_size", type=int, help="fixes the batch size")
+    command.add_argument(
+        "--integer_io", action="store_true", help="integers in and out, too"
+    )
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        help="largest deviation from the model, relative to its largest output; by "
+        "default 1e-4 for float32 and 1e-2 for float16",
+    )
+    command.add_argument(
+        "--min_agreement",
+        type=float,
+        help="least fraction of samples with the same top-1 class; by default 0.9 "
+        "for quantized files on --data",
+    )
+    command.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    data = None if options.data is None else _load_samples(options.data)
+    model = _load(options.model)
     with _step("exporting", spin=False):
-        report = export(
+        exports = export(
             model,
-            directory,
-            _FORMATS.value,
-            quantize=_QUANTIZE.value,
+            options.directory,
+            options.formats,
+            quantize=options.quantize,
             representative_data=data,
-            batch_size=_BATCH_SIZE.value,
-            integer_io=_INTEGER_IO.value,
-            tolerance=_TOLERANCE.value,
-            min_agreement=_MIN_AGREEMENT.value,
+            batch_size=options.batch_size,
+            integer_io=options.integer_io,
+            tolerance=options.tolerance,
+            min_agreement=options.min_agreement,
         )
-    _OUT.print(report)
+    _OUT.print(exports)
 
 
 def _load(path: Path) -> keras.Model:
     with _step(f"loading {path}"):
-        return keras.models.load_model(path)
+        return keras.models.load_model(path, compile=False)
 
 
 def _load_samples(path: Path) -> Any:
@@ -159,4 +209,4 @@ def _step(text: str, spin: bool = True) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -30,7 +30,7 @@ def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         _remove_empty(made)
         raise ValueError(
-            "directory must be a directory that can be made and written. Received: "
+            "`directory` must be a directory that can be made and written. Received: "
             f"directory={str(directory)!r} ({error.strerror or error})"
         ) from error
     staging = Path(name)

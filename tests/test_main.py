@@ -1,4 +1,4 @@
-"""The command line, as a user runs it: in a process of its own."""
+"""The command line; once as a user runs it, in a process of its own."""
 
 import subprocess
 import sys
@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from pgmpf_tf.__main__ import main
 from tests.exporting.networks import convnet, images
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "pgmpf_tf", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +24,28 @@ def files(tmp_path_factory):
     return folder
 
 
-def test_compact_then_profile_then_export(files, tmp_path):
+def run(capsys, *arguments):
+    """What a command prints that ends well."""
+    assert main([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_compact_then_profile_then_export(files, tmp_path, capsys):
     small = tmp_path / "small.keras"
-    done = run("compact", files / "model.keras", small)
-    assert done.returncode == 0, done.stderr
-    assert "-50.0%" in done.stdout
+    assert "-50.0%" in run(capsys, "compact", files / "model.keras", small)
     compacted, dense = (
         keras.models.load_model(path) for path in (small, files / "model.keras")
     )
     assert compacted.get_layer("stem").filters == 4
     np.testing.assert_allclose(compacted(images()), dense(images()), atol=1e-5)
 
-    done = run("profile", small)
-    assert done.returncode == 0, done.stderr
-    (total,) = [line for line in done.stdout.splitlines() if "total" in line]
+    lines = run(capsys, "profile", small).splitlines()
+    (total,) = [line for line in lines if "total" in line]
     assert f"{8 * 8 * 27 * 4 + 4 * 4:,}" in total
 
     target = tmp_path / "out"
-    done = run(
+    printed = run(
+        capsys,
         "export",
         small,
         target,
@@ -55,8 +55,7 @@ def test_compact_then_profile_then_export(files, tmp_path):
         "--integer_io",
         "--batch_size=2",
     )
-    assert done.returncode == 0, done.stderr
-    assert "32 given samples" in done.stdout
+    assert "10 held-out samples" in printed
     assert [path.name for path in target.iterdir()] == ["model_int8.tflite"]
     interpreter = Interpreter(str(target / "model_int8.tflite"))
     (detail,) = interpreter.get_input_details()
@@ -64,15 +63,41 @@ def test_compact_then_profile_then_export(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["shrink"], "one of profile, compact, export. Received: shrink"),
-        (["compact", "model.keras", "small.h5"], "must end in .keras"),
-        (["export", "a.keras", "out", "--data=missing.npy"], "missing.npy"),
+        ([], 2, "required: COMMAND"),
+        (["shrink"], 2, "invalid choice: 'shrink'"),
+        (["export", "a.keras", "out", "--batch=3"], 2, "unrecognized arguments"),
+        (["export", "a.keras", "out", "--batch_size=x"], 2, "invalid int value: 'x'"),
+        (["compact", "model.keras", "small.h5"], 1, "must end in .keras"),
+        (["export", "a.keras", "out", "--data=missing.npy"], 1, "missing.npy"),
+        (["profile", "missing.keras"], 1, "missing.keras"),
     ],
 )
-def test_mistakes_are_explained_without_a_traceback(arguments, message):
-    done = run(*arguments)
+def test_mistakes_are_explained_without_a_traceback(arguments, status, message, capsys):
+    try:
+        returned = main(arguments)
+    except SystemExit as error:
+        returned = error.code
+    assert returned == status
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) < 10
+
+
+@pytest.mark.parametrize("command", ["profile", "compact", "export"])
+def test_help_explains_every_command(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: pgmpf_tf {command}" in capsys.readouterr().out
+
+
+def test_a_process_explains_what_is_wrong_with_a_file(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("nothing")
+    command = [sys.executable, "-m", "pgmpf_tf", "profile", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
-    assert message in done.stderr + done.stdout
+    assert "error: " in done.stderr
     assert "Traceback" not in done.stderr

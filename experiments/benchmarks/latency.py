@@ -31,7 +31,8 @@ from rich.console import Console
 import pgmpf_tf
 from experiments.benchmarks.tflite_operations import operation_milliseconds
 from experiments.networks import models
-from pgmpf_tf.exporting import runners
+from pgmpf_tf.exporting.formats.saved_model import SavedModel
+from pgmpf_tf.exporting.formats.tflite import TFLite
 
 SIZES = {"resnet20": 32, "resnet50": 224, "mobilenetv2": 224, "efficientnetb0": 224}
 """Height and width of the images, by network."""
@@ -124,6 +125,7 @@ def prepare(network: str, round_to: int) -> Path:
             "tflite",
             quantize="int8",
             representative_data=data,
+            tolerance=1.0,
             **options,
         )
         # Last, so that it says that the rest is there.
@@ -134,11 +136,9 @@ def prepare(network: str, round_to: int) -> Path:
 def runner(folder: Path, runtime: str, threads: int) -> Callable[[], object]:
     """One inference of a candidate."""
     if runtime == "SavedModel":
-        run = runners.load_saved_model(folder / "saved_model")
-        inputs = _inputs(folder)
-        return lambda: run(inputs)
+        return SavedModel().inference(folder / "saved_model", _inputs(folder))
     file = "model.tflite" if runtime == "float32" else "model_int8.tflite"
-    return runners.tflite_invoke(folder / file, _inputs(folder), threads)
+    return TFLite().inference(folder / file, _inputs(folder), threads)
 
 
 def _inputs(folder: Path) -> dict[str, np.ndarray]:

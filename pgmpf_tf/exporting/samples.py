@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import tree
 
-from pgmpf_tf.exporting.interface import Arrays, Interface, Port, Runner
+from pgmpf_tf._checks import received
+from pgmpf_tf.exporting.signature import Arrays, Input, Runner, Signature
 
 
-def collect(argument: str, data: Any, ports: Sequence[Port], limit: int) -> Arrays:
+def collect(argument: str, data: Any, inputs: Sequence[Input], limit: int) -> Arrays:
     """The first `limit` samples of `data`, checked against the model's inputs.
 
     Args:
@@ -22,7 +22,7 @@ def collect(argument: str, data: Any, ports: Sequence[Port], limit: int) -> Arra
             several inputs) a list of arrays; a `tf.data.Dataset`, an iterable, or a
             function that returns one, of batches of those; a tuple is taken as
             `(inputs, targets, ...)`, as Keras does.
-        ports: the inputs of the model.
+        inputs: the inputs of the model.
         limit: number of samples to take at most.
 
     Raises:
@@ -31,43 +31,42 @@ def collect(argument: str, data: Any, ports: Sequence[Port], limit: int) -> Arra
     """
     chunks: list[list[np.ndarray]] = []
     count = 0
-    for batch in _batches(argument, data, ports):
-        arrays = _check(argument, batch, ports, limit - count)
+    for batch in _batches(argument, data, inputs):
+        arrays = _check(argument, batch, inputs, limit - count)
         chunks.append(arrays)
         count += len(arrays[0])
         if count >= limit:
             break
     if count == 0:
-        raise ValueError(f"{argument} must hold at least one sample. Received: none")
+        raise ValueError(f"`{argument}` must hold at least one sample. Received: none")
     joined = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-    return {port.name: array for port, array in zip(ports, joined, strict=True)}
+    return {port.name: array for port, array in zip(inputs, joined, strict=True)}
 
 
-def draw(ports: Sequence[Port], count: int) -> Arrays:
+def draw(inputs: Sequence[Input], count: int) -> Arrays:
     """Random samples: normal numbers, or 0 and 1 where the input takes integers.
 
     Raises:
         ValueError: an input has an axis of unknown size besides the batch.
     """
     generator = np.random.default_rng(0)
-    samples = {}
-    for port in ports:
-        if None in port.shape[1:]:
+    samples: dict[str, np.ndarray] = {}
+    for port in inputs:
+        shape = [count, *(size for size in port.shape[1:] if size is not None)]
+        if len(shape) < len(port.shape):
             raise ValueError(
-                "verification_data must be given for a model with inputs of unknown "
-                f"size. Received: input {port.key!r} of shape {port.shape}"
+                "`verification_data` must be given for a model with inputs of unknown "
+                f"size. Received: input {port.keys[0]!r} of shape {port.shape}"
             )
-        shape = (count, *port.shape[1:])
         if "float" in port.dtype:
-            values = generator.standard_normal(shape)
+            samples[port.name] = generator.standard_normal(shape).astype(port.dtype)
         else:
-            values = generator.integers(0, 2, shape)
-        samples[port.name] = values.astype(port.dtype)
+            samples[port.name] = generator.integers(0, 2, shape).astype(port.dtype)
     return samples
 
 
 def run_in_batches(
-    runner: Runner, samples: Arrays, interface: Interface
+    runner: Runner, samples: Arrays, signature: Signature
 ) -> dict[str, np.ndarray]:
     """The outputs for all samples, batch by batch.
 
@@ -75,8 +74,8 @@ def run_in_batches(
     batch size which in truth is fixed does not go unnoticed.
     """
     results = []
-    for batch in in_batches(samples, interface.batch_size or 8):
-        whole = fill(batch, interface.batch_size or size(batch))
+    for batch in in_batches(samples, signature.batch_size or 8):
+        whole = fill(batch, signature.batch_size or size(batch))
         outputs = runner(whole)
         results.append({name: array[: size(batch)] for name, array in outputs.items()})
     return {
@@ -102,23 +101,33 @@ def fill(samples: Arrays, count: int) -> Arrays:
     return {name: array[chosen] for name, array in samples.items()}
 
 
-def _batches(argument: str, data: Any, ports: Sequence[Port]) -> Iterator[Any]:
-    if isinstance(data, tf.data.Dataset):
-        return iter(data)
+def hold_out(samples: Arrays, every: int) -> tuple[Arrays, Arrays]:
+    """Two parts of the samples: the others, and one of `every`.
+
+    They are taken in between, since data may be sorted.
+    """
+    held = np.arange(size(samples)) % every == every - 1
+    return (
+        {name: array[~held] for name, array in samples.items()},
+        {name: array[held] for name, array in samples.items()},
+    )
+
+
+def _batches(argument: str, data: Any, inputs: Sequence[Input]) -> Iterator[Any]:
     if isinstance(data, keras.utils.PyDataset):
         return (data[index] for index in range(len(data)))
     inputs_in_a_list = (
-        isinstance(data, list) and len(ports) > 1 and len(data) == len(ports)
+        isinstance(data, list) and len(inputs) > 1 and len(data) == len(inputs)
     )
     if isinstance(data, (dict, tuple)) or inputs_in_a_list or _is_array(data):
         return iter([data])
-    if isinstance(data, Callable):
+    if callable(data):
         data = data()
     if isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
         return iter(data)
     raise TypeError(
-        f"{argument} must be an array, a tf.data.Dataset, an iterable of batches or a "
-        f"function that returns one. Received: {argument}={data!r}"
+        f"`{argument}` must be an array, a tf.data.Dataset, an iterable of batches or "
+        f"a function that returns one. {received(argument, data)}"
     )
 
 
@@ -127,38 +136,42 @@ def _is_array(value: Any) -> bool:
 
 
 def _check(
-    argument: str, batch: Any, ports: Sequence[Port], limit: int
+    argument: str, batch: Any, inputs: Sequence[Input], limit: int
 ) -> list[np.ndarray]:
-    """The inputs of one batch in the order of the ports, at most `limit` samples."""
-    inputs = batch[0] if isinstance(batch, tuple) and batch else batch
-    if isinstance(inputs, dict):
-        missing = [port.key for port in ports if port.key not in inputs]
-        if missing:
-            raise ValueError(
-                f"{argument} must have an array for every input of the model. "
-                f"Received: keys {sorted(inputs)} without {missing}"
-            )
-        leaves = [inputs[port.key] for port in ports]
+    """The inputs of one batch in order, at most `limit` samples."""
+    given = batch[0] if isinstance(batch, tuple) and batch else batch
+    if isinstance(given, dict):
+        leaves = [_entry(argument, given, port) for port in inputs]
     else:
-        leaves = tree.flatten(inputs)
-        if len(leaves) != len(ports):
+        leaves = tree.flatten(given)
+        if len(leaves) != len(inputs):
             raise ValueError(
-                f"{argument} must have {len(ports)} arrays, one per input of the "
+                f"`{argument}` must have {len(inputs)} arrays, one per input of the "
                 f"model. Received: {len(leaves)}"
             )
     arrays = [
         _convert(argument, leaf, port, limit)
-        for leaf, port in zip(leaves, ports, strict=True)
+        for leaf, port in zip(leaves, inputs, strict=True)
     ]
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(
-            f"{argument} must have as many samples for each input. Received: "
+            f"`{argument}` must have as many samples for each input. Received: "
             f"{[len(array) for array in arrays]}"
         )
     return arrays
 
 
-def _convert(argument: str, leaf: Any, port: Port, limit: int) -> np.ndarray:
+def _entry(argument: str, arrays: Mapping[str, Any], port: Input) -> Any:
+    for key in (*port.keys, port.name):
+        if key in arrays:
+            return arrays[key]
+    raise ValueError(
+        f"`{argument}` must have an array for every input of the model. Received: "
+        f"{argument} with the keys {sorted(arrays)}, without {port.keys[0]!r}"
+    )
+
+
+def _convert(argument: str, leaf: Any, port: Input, limit: int) -> np.ndarray:
     array = np.asarray(leaf[:limit] if _is_array(leaf) and leaf.shape else leaf)
     fits = array.ndim == len(port.shape) and all(
         wanted in (None, got)
@@ -166,12 +179,12 @@ def _convert(argument: str, leaf: Any, port: Port, limit: int) -> np.ndarray:
     )
     if not fits:
         raise ValueError(
-            f"{argument} must have the shape {(None, *port.shape[1:])} for the input "
-            f"{port.key!r}, batch first. Received: shape {array.shape}"
+            f"`{argument}` must have the shape {(None, *port.shape[1:])} for the input "
+            f"{port.keys[0]!r}, batch first. Received: shape {array.shape}"
         )
     if not np.can_cast(array.dtype, port.dtype, "same_kind"):
         raise TypeError(
-            f"{argument} must have a dtype that becomes {port.dtype!r} without loss "
-            f"of kind, for the input {port.key!r}. Received: dtype {array.dtype}"
+            f"`{argument}` must have a dtype that becomes {port.dtype!r} without loss "
+            f"of kind, for the input {port.keys[0]!r}. Received: dtype {array.dtype}"
         )
     return array.astype(port.dtype)

@@ -1,4 +1,4 @@
-"""How long does a network take beside another? Both as TFLite files, in turns."""
+"""How long an inference takes; how long beside another network's, in turns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import keras
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pgmpf_tf.exporting import samples
-from pgmpf_tf.exporting.formats import write_tflite
-from pgmpf_tf.exporting.interface import Interface
-from pgmpf_tf.exporting.runners import tflite_invoke
+from pgmpf_tf.exporting.formats.base import Precision
+from pgmpf_tf.exporting.formats.tflite import TFLite
+from pgmpf_tf.exporting.signature import Signature
 
 # Other work on the machine hits both networks alike if they take turns.
 _ROUNDS = 15
@@ -88,16 +88,28 @@ class Stopwatch:
         return ratio
 
 
-def _loaded(model: keras.Model) -> Callable[[], None]:
-    interface = Interface.of(model)
-    arrays = samples.fill(samples.draw(interface.inputs, 1), interface.batch_size or 1)
+def median_milliseconds(call: Callable[[], object], seconds: float = 0.5) -> float:
+    """The median wall time of a call, over about `seconds` and at least 10 calls."""
+    for _ in range(3):
+        call()
+    times: list[float] = []
+    while len(times) < 10 or (sum(times) < seconds and len(times) < 1000):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times)
+
+
+def _loaded(model: keras.Model) -> Callable[[], object]:
+    signature, format = Signature.of(model), TFLite()
+    arrays = samples.fill(samples.draw(signature.inputs, 1), signature.batch_size or 1)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        write_tflite(interface, path, quantize=None, calibration=None, integer_io=False)
-        return tflite_invoke(path, arrays)
+        path = Path(folder) / format.file
+        format.write(signature, path, Precision())
+        return format.inference(path, arrays)
 
 
-def _seconds(call: Callable[[], None], count: int) -> float:
+def _seconds(call: Callable[[], object], count: int) -> float:
     call()
     start = time.perf_counter()
     for _ in range(count):

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pgmpf_tf.exporting.interface import Arrays
-from pgmpf_tf.exporting.report import VerificationError
+from pgmpf_tf.exporting.results import OutputError, VerificationError
+from pgmpf_tf.exporting.signature import Arrays
 
 
 @dataclass(frozen=True)
-class Deviation:
-    """How far outputs are from the reference; the fields are those of `Artifact`."""
+class Bounds:
+    """How far an artifact may be from the model; None is no bound.
 
-    largest: float
-    mean: float
-    agreement: float | None
+    Attributes:
+        tolerance: largest `OutputError.max_deviation`.
+        min_agreement: least `OutputError.top1_agreement`, of outputs with classes.
+        relative_error: largest `OutputError.relative_error`, of outputs that are not
+            held to an agreement.
+    """
+
+    tolerance: float | None = None
+    min_agreement: float | None = None
+    relative_error: float | None = None
 
 
-def measure(outputs: Arrays, reference: Arrays) -> Deviation:
-    """The deviation of outputs, by name, from the reference.
+def measure(outputs: Arrays, reference: Arrays) -> tuple[OutputError, ...]:
+    """The errors of outputs, by name, in the order of the reference.
 
     Raises:
         VerificationError: names or shapes differ.
@@ -31,57 +39,71 @@ def measure(outputs: Arrays, reference: Arrays) -> Deviation:
         raise VerificationError(
             f"the artifact has the outputs {shapes}, the model has {expected}"
         )
-    largest, means, agreements = [], [], []
-    for name, wanted in reference.items():
-        got, wanted = outputs[name].astype("float64"), wanted.astype("float64")
-        distance = _distance(got, wanted)
-        largest.append(float(np.max(distance)))
-        means.append(float(np.mean(distance)))
-        if wanted.ndim >= 2 and wanted.shape[-1] > 1:
-            same = np.argmax(got, axis=-1) == np.argmax(wanted, axis=-1)
-            agreements.append(float(np.mean(same)))
-    # np.max, unlike max, lets a NaN through.
-    return Deviation(
-        float(np.max(largest)),
-        float(np.max(means)),
-        min(agreements) if agreements else None,
+    return tuple(
+        _error(name, outputs[name].astype("float64"), wanted.astype("float64"))
+        for name, wanted in reference.items()
     )
 
 
-def _distance(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The distance of each entry, relative to the largest wanted one.
-
-    Infinities and NaNs that the model has too are no distance; any other is NaN or
-    infinite.
-    """
+def _error(name: str, got: np.ndarray, wanted: np.ndarray) -> OutputError:
+    # What is not finite in both is no difference; in one, it stays NaN or infinite.
     same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
-    magnitude = np.max(np.abs(wanted), where=np.isfinite(wanted), initial=0.0)
-    scale = max(magnitude, np.finfo("float32").tiny)
     with np.errstate(invalid="ignore"):
-        return np.where(same, 0.0, np.abs(got - wanted) / scale)
+        difference = np.where(same, 0.0, np.abs(got - wanted))
+    finite = wanted[np.isfinite(wanted)]
+    magnitude = max(np.max(np.abs(finite), initial=0.0), np.finfo("float32").tiny)
+    # An output that hardly varies is held to a part of its size.
+    spread = max(float(np.std(finite)) if finite.size else 0.0, 1e-3 * magnitude)
+    agreement = None
+    if wanted.ndim >= 2 and wanted.shape[-1] > 1:
+        classes = np.argmax(got, axis=-1), np.argmax(wanted, axis=-1)
+        agreement = float(np.mean(classes[0] == classes[1]))
+    return OutputError(
+        name=name,
+        max_deviation=float(np.max(difference) / magnitude),
+        mean_deviation=float(np.mean(difference) / magnitude),
+        relative_error=float(np.sqrt(np.mean(np.square(difference))) / spread),
+        top1_agreement=agreement,
+    )
 
 
-def check(
-    what: str,
-    deviation: Deviation,
-    tolerance: float | None,
-    min_agreement: float | None,
-) -> None:
-    """Raises if a deviation is over a bound; None is no bound.
+def check(what: str, errors: Iterable[OutputError], bounds: Bounds) -> None:
+    """Raises if an output's error is over a bound.
 
     Raises:
         VerificationError: it is; the message has both numbers.
     """
+    for error in errors:
+        _check(f"The output {error.name!r} of {what}", error, bounds)
+
+
+def _check(what: str, error: OutputError, bounds: Bounds) -> None:
+    tolerance, least, most = (
+        bounds.tolerance,
+        bounds.min_agreement,
+        bounds.relative_error,
+    )
     # Written so that a NaN fails.
-    if tolerance is not None and not deviation.largest <= tolerance:
+    if tolerance is not None and not error.max_deviation <= tolerance:
         raise VerificationError(
-            f"{what} deviates from the model by {deviation.largest:.2e} of its largest "
-            f"output; at most tolerance={tolerance:g} is allowed. It was not kept."
+            f"{what} deviates from the model's by {error.max_deviation:.2e} of its "
+            f"largest value; at most tolerance={tolerance:g} is allowed. It was not "
+            "kept."
         )
-    agreement = deviation.agreement
-    if None not in (min_agreement, agreement) and not agreement >= min_agreement:
+    agreement = error.top1_agreement
+    if least and agreement is not None:
+        if not agreement >= least:
+            raise VerificationError(
+                f"{what} and the model's agree on the top-1 class of {agreement:.1%} "
+                f"of the samples; at least min_agreement={least:g} is wanted. It was "
+                "not kept. Give representative_data like the data it will see, or "
+                "allow less; for an output that holds no scores of classes, give "
+                "min_agreement=0."
+            )
+    elif most is not None and not error.relative_error <= most:
         raise VerificationError(
-            f"{what} and the model agree on the top-1 class of {agreement:.1%} of the "
-            f"samples; at least min_agreement={min_agreement:g} is wanted. It was not "
-            "kept. Give representative_data like the data it will see, or allow less."
+            f"{what} has an error of {error.relative_error:.1%} of the model's own "
+            f"variation (root mean square over standard deviation); at most {most:.0%} "
+            "is allowed. It was not kept. Give representative_data like the data it "
+            "will see, or a tolerance that allows more."
         )

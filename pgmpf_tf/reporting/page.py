@@ -14,7 +14,7 @@ from rich import filesize
 
 from pgmpf_tf._checks import check_type, received
 from pgmpf_tf._files import staged
-from pgmpf_tf.exporting.report import ExportReport
+from pgmpf_tf.exporting.results import ExportReport
 from pgmpf_tf.reporting import sections
 from pgmpf_tf.reporting.comparison import compare
 from pgmpf_tf.reporting.timeline import History, timeline
@@ -33,7 +33,7 @@ class Report:
 
     html: str
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the page; the file is there whole, or as it was before.
 
         Args:

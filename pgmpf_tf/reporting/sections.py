@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.analysis import analyze
-from pgmpf_tf.exporting.report import Artifact, ExportReport
+from pgmpf_tf.exporting.results import Artifact, ExportReport
 from pgmpf_tf.methods.config import PRESETS, PruningConfig
 from pgmpf_tf.reporting.comparison import Comparison
 from pgmpf_tf.reporting.figures import Chart, MaskImage, chart, mask_image
@@ -227,7 +227,7 @@ class File:
 def files(exports: Iterable[tuple[str, ExportReport]]) -> tuple[File, ...]:
     """The artifacts of all reports, in their order."""
     rows = [
-        (name, artifact, f"{one.samples} {'random' if one.random else 'given'}")
+        (name, artifact, f"{one.samples} {one.source}")
         for name, one in exports
         for artifact in one.artifacts
     ]
@@ -283,7 +283,7 @@ def _python(value: Any) -> str:
     return repr(value)
 
 
-def _default(field: dataclasses.Field) -> Any:
+def _default(field: dataclasses.Field[Any]) -> Any:
     factory = field.default_factory
     return field.default if factory is dataclasses.MISSING else factory()
 

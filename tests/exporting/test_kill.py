@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from pgmpf_tf.exporting.request import LOADERS
+from pgmpf_tf.exporting.formats.registry import FORMATS as KNOWN
 from tests.exporting.killed import FORMATS, export_over
 from tests.exporting.networks import convnet, images
 
@@ -52,7 +52,7 @@ def test_what_is_there_is_whole(tmp_path):
         for kind in FORMATS:
             path = tmp_path / NAMES[kind]
             if path.exists():
-                (scores,) = LOADERS[kind](path)({"image": data}).values()
+                (scores,) = KNOWN[kind].load(path)({"image": data}).values()
                 expected = wanted[scores.shape[-1]]
                 np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     assert killed > KILLS // 4

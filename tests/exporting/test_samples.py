@@ -7,11 +7,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmpf_tf.exporting.interface import Port
-from pgmpf_tf.exporting.samples import collect, draw, fill, in_batches
+from pgmpf_tf.exporting.samples import collect, draw, fill, hold_out, in_batches
+from pgmpf_tf.exporting.signature import Input
 
-IMAGE = Port("image", "image", (None, 4, 3), "float32")
-TOKEN = Port("to_ken", "to-ken", (None, 2), "int32")
+IMAGE = Input("image", ("image",), (None, 4, 3), "float32")
+TOKEN = Input("to_ken", ("to-ken",), (None, 2), "int32")
 IMAGES = np.random.default_rng(0).normal(size=(7, 4, 3)).astype("float32")
 TOKENS = np.arange(14).reshape(7, 2).astype("int32")
 
@@ -109,3 +109,9 @@ def test_batches_hold_every_sample_once_and_filling_repeats_the_last(count, step
     assert [len(array) for array in filled.values()] == [step, step]
     last = list(batches[-1]["x"])
     assert list(filled["x"]) == last + [last[-1]] * (step - len(last))
+
+
+def test_what_is_held_out_lies_in_between():
+    kept, held = hold_out({"x": np.arange(8)}, every=3)
+    assert held["x"].tolist() == [2, 5]
+    assert kept["x"].tolist() == [0, 1, 3, 4, 6, 7]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
-from pgmpf_tf.exporting import Artifact, ExportReport
+from pgmpf_tf.exporting import Artifact, ExportReport, OutputError
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores.sensitivity import Sensitivity
 from tests.reporting.browser import CONTRASTS, chromium, show
@@ -20,12 +20,15 @@ RATES = (0.25, 0.5, 0.75)
 VIEWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 390)]
 
 
+ERRORS = (OutputError("scores", 1e-6, 2e-7, 3e-7, 1.0),)
+
+
 def files(*rows):
     artifacts = tuple(
-        Artifact(f, p, Path("out") / name, size, 1e-6, 2e-7, 1.0, latency)
+        Artifact(f, p, Path("out") / name, size, ERRORS, latency)
         for f, p, name, size, latency in rows
     )
-    return ExportReport(artifacts, samples=12, random=True)
+    return ExportReport(artifacts, samples=12, source="random")
 
 
 EXPORTS = {

@@ -139,7 +139,7 @@ def test_the_same_input_gives_the_same_page():
 
 def test_exports_are_taken_one_or_several():
     dense, small = network(8), network(4)
-    export = ExportReport((), samples=12, random=True)
+    export = ExportReport((), samples=12, source="random")
     pages = [
         pgmpf_tf.report(dense, small, exports=exports).html
         for exports in (export, [export], {"small": export})

@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import tree
 
+from pgmpf_tf._checks import received
 from pgmpf_tf.channels.graph import Node, trace
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import samples, verification
-from pgmpf_tf.exporting.interface import Interface, is_legacy
+from pgmpf_tf.exporting.signature import Signature, is_legacy
 from pgmpf_tf.training.model import PrunedModel
 
 TOLERANCE = 1e-4
@@ -103,8 +103,8 @@ def quantize_aware(model: Any) -> Any:
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"model must be one that tfmot can quantize. Received: "
-            f"model={legacy.name!r}; tfmot says: {error}"
+            f"`model` must be one that tfmot can quantize. "
+            f"{received('model', legacy.name)}; tfmot says: {error}"
         ) from error
 
 
@@ -117,8 +117,10 @@ def _import_legacy() -> tuple[ModuleType, ModuleType]:
     """
     variable = "TF_USE_LEGACY_KERAS"
     before = os.environ.get(variable)
-    operator.attrgetter("keras.__version__")(tf)
     try:
+        import tensorflow as tf
+
+        operator.attrgetter("keras.__version__")(tf)
         import tensorflow_model_optimization as tfmot
         import tf_keras
     except ImportError as error:
@@ -163,8 +165,8 @@ class _Translator:
                 for layer in layers
             ):
                 raise ValueError(
-                    "model must consist of layers that tfmot can quantize. Received: "
-                    f"model with {operation.name!r} ({type(operation).__name__})"
+                    "`model` must consist of layers that tfmot can quantize. Received: "
+                    f"a model with {operation.name!r} ({type(operation).__name__})"
                 )
             self.layers[id(operation)] = operation, layers
         return self.layers[id(operation)][1]
@@ -213,7 +215,7 @@ class _Translator:
         return norm and type(producer) in folds
 
 
-def _same_layer(legacy: type, layer: keras.layers.Layer) -> Any:
+def _same_layer(legacy: Any, layer: keras.layers.Layer) -> Any:
     """The legacy layer with the settings that both kinds have."""
     config = layer.get_config()
     known = {*inspect.signature(legacy.__init__).parameters, "name", "trainable"}
@@ -237,13 +239,14 @@ def _subsampling(layers: ModuleType, node: Node) -> list[Any] | None:
     """`x[:, ::r, ::c, :]` as a pooling of single pixels."""
     key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
     shape = node.inputs[0].shape
-    if not isinstance(key, (tuple, list)) or len(shape) != 4 or None in shape[1:]:
+    sizes = [size for size in shape[1:] if size is not None]
+    if not isinstance(key, (tuple, list)) or len(shape) != 4 or len(sizes) != 3:
         return None
     key = [*key, *[slice(None)] * (4 - len(key))]
     if not all(isinstance(part, slice) for part in key):
         return None
-    taken = [range(size)[part] for part, size in zip(key[1:], shape[1:], strict=True)]
-    ways = [range(0, size, r.step) for r, size in zip(taken, shape[1:], strict=True)]
+    taken = [range(size)[part] for part, size in zip(key[1:], sizes, strict=True)]
+    ways = [range(0, size, r.step) for r, size in zip(taken, sizes, strict=True)]
     if key[0] != slice(None) or taken != ways or taken[2].step != 1:
         return None
     strides = (taken[0].step, taken[1].step)
@@ -273,10 +276,8 @@ def _padding(layers: ModuleType, node: Node) -> list[Any] | None:
 
 def _check_equal(model: keras.Model, legacy: Any) -> None:
     """Raises VerificationError if the outputs differ on random samples."""
-    ours, theirs = Interface.of(model), Interface.of(legacy)
+    ours, theirs = Signature.of(model), Signature.of(legacy)
     inputs = samples.draw(ours.inputs, ours.batch_size or 2)
     wanted, got = ours.run(inputs), theirs.run(inputs)
-    deviation = verification.measure(
-        dict(zip(wanted, got.values(), strict=True)), wanted
-    )
-    verification.check("the tf_keras model", deviation, TOLERANCE, None)
+    errors = verification.measure(dict(zip(wanted, got.values(), strict=True)), wanted)
+    verification.check("the tf_keras model", errors, verification.Bounds(TOLERANCE))

@@ -3,6 +3,7 @@
 import itertools
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
@@ -17,8 +18,19 @@ def model():
 
 
 CASES = {
-    "unknown format": ({"formats": "tfjs"}, ValueError, r"formats.*tfjs"),
-    "no format": ({"formats": ()}, ValueError, "formats"),
+    "unknown format": ({"formats": "tfjs"}, ValueError, r"`formats`.*tfjs"),
+    "no format": ({"formats": ()}, ValueError, "`formats`"),
+    "formats that are no names": ({"formats": None}, TypeError, "formats=None"),
+    "formats that are numbers": ({"formats": [1]}, TypeError, r"formats=\[1\]"),
+    "quantize is no name": ({"quantize": 8}, TypeError, "`quantize`.*quantize=8"),
+    "batch size of no number": ({"batch_size": "x"}, TypeError, "batch_size='x'"),
+    "batch size of nothing": ({"batch_size": 0}, ValueError, "batch_size=0"),
+    "batch size is a bool": ({"batch_size": True}, TypeError, "batch_size=True"),
+    "integer io is no bool": ({"integer_io": 1}, TypeError, "integer_io=1"),
+    "verbose is no bool": ({"verbose": "no"}, TypeError, "verbose='no'"),
+    "tolerance of no number": ({"tolerance": "x"}, TypeError, "tolerance='x'"),
+    "tolerance is NaN": ({"tolerance": np.nan}, ValueError, "tolerance=nan"),
+    "agreement of no number": ({"min_agreement": "x"}, TypeError, "min_agreement='x'"),
     "unknown quantization": ({"quantize": "int4"}, ValueError, r"quantize.*'int4'"),
     "nothing to quantize": (
         {"quantize": "float16", "formats": "saved_model"},
@@ -56,18 +68,18 @@ CASES = {
     "empty generator": (
         {"representative_data": iter(())},
         ValueError,
-        "representative_data must hold at least one sample",
+        "`representative_data` must hold at least one sample",
     ),
     "empty dataset": (
         {"verification_data": tf.data.Dataset.from_tensor_slices(images()).take(0)},
         ValueError,
-        "verification_data must hold at least one sample",
+        "`verification_data` must hold at least one sample",
     ),
     "no data but a number": ({"representative_data": 3}, TypeError, "=3"),
     "other names": (
         {"representative_data": {"picture": images()}},
         ValueError,
-        r"\['picture'\] without \['image'\]",
+        r"\['picture'\], without 'image'",
     ),
     "too many inputs": (
         {"verification_data": ([images(), images()],)},
@@ -100,15 +112,17 @@ def test_a_directory_that_cannot_be(model, tmp_path):
 def test_models_that_cannot_be_exported(tmp_path):
     with pytest.raises(TypeError, match=r"keras\.Model"):
         export("model.keras", tmp_path / "out")
+    with pytest.raises(TypeError, match=r"`directory` must be a path.*=3"):
+        export(convnet(), 3)
     with pytest.raises(ValueError, match="built"):
         export(keras.Sequential([layers.Dense(2)]), tmp_path / "out")
     fixed = keras.Sequential([keras.Input((4,), batch_size=2), layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"batch_size must be 2.*batch_size=5"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be 2.*batch_size=5"):
         export(fixed, tmp_path / "out", batch_size=5)
     varying = keras.Sequential(
         [keras.Input((None, None, 3)), layers.GlobalAveragePooling2D()]
     )
-    with pytest.raises(ValueError, match=r"verification_data.*unknown size"):
+    with pytest.raises(ValueError, match=r"`verification_data`.*unknown size"):
         export(varying, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -125,3 +139,16 @@ def test_strings_are_not_numbers(tmp_path):
     with pytest.raises(ValueError, match=r"'words'.*'string'"):
         export(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_scalars_are_numbers(model, tmp_path):
+    report = export(
+        model,
+        tmp_path,
+        ["tflite"],
+        batch_size=np.int64(2),
+        tolerance=np.float32(0.5),
+        min_agreement=np.float64(0.0),
+        verbose=np.bool_(False),
+    )
+    assert report["tflite"].path.exists()

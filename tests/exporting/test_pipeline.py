@@ -182,6 +182,6 @@ def test_a_failed_export_leaves_the_older_files(tmp_path):
 def test_operations_without_a_built_in_counterpart_are_named(tmp_path):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.ops.erfinv(layers.Dense(4)(inputs)))
-    with pytest.raises(ValueError, match=r"(?i)model must .*erfinv"):
+    with pytest.raises(ValueError, match=r"(?i)`model` must .*erfinv"):
         export(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""One file per format, behind the interface of `base`."""
