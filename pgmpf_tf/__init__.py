@@ -2,7 +2,6 @@
 
 from pgmpf_tf import rules
 from pgmpf_tf.budgets.budget import Budget
-from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import (
     Artifact,
     ExportReport,
@@ -22,6 +21,7 @@ from pgmpf_tf.scores.sensitivity import Sensitivity, sensitivity
 from pgmpf_tf.training import callbacks
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.recalibration import recalibrate
+from pgmpf_tf.training.shrinking import compact
 from pgmpf_tf.training.wrapping import wrap
 
 __version__ = "0.2.0"

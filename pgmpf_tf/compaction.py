@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -14,7 +16,7 @@ from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import Select, fold_selects
 from pgmpf_tf.channels.graph import Cast, Graph, fill_in, trace
 from pgmpf_tf.channels.slots import along
-from pgmpf_tf.rules import Barrier
+from pgmpf_tf.rules import Barrier, Supposition
 
 
 def compact(model: keras.Model) -> keras.Model:
@@ -41,6 +43,53 @@ def compact(model: keras.Model) -> keras.Model:
     return _Rewriter(graph).rewrite(eliminate(graph), model.name)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the values of a compacted model's variable were before.
+
+    Attributes:
+        variable: the variable of the compacted model.
+        source: the variable of the model that it was made of.
+        numbers: for each value its place in the flat `source`, -1 for a value that was
+            not there; shape of `variable`. None if all of `source` is there, in order.
+    """
+
+    variable: keras.Variable
+    source: keras.Variable
+    numbers: np.ndarray | None = None
+
+    def cut(self, values: np.ndarray, fill: np.ndarray) -> np.ndarray:
+        """What is left of values that go with the source, one for each weight.
+
+        Args:
+            values: an array of the source's shape.
+            fill: an array of the variable's shape, for values that were not there.
+        """
+        if self.numbers is None:
+            return values
+        return np.where(self.numbers < 0, fill, values.ravel()[self.numbers])
+
+
+def compact_with_origins(model: keras.Model) -> tuple[keras.Model, list[Origin]]:
+    """`compact`, and where the weights of the result come from.
+
+    Args:
+        model: as for `compact`.
+
+    Returns:
+        The compacted model, and the origins of its variables. Left out are those that
+        are new, or computed rather than cut from one variable.
+
+    Raises:
+        TypeError: not a Keras model.
+        ValueError: the model is not built.
+    """
+    graph = fold_selects(trace(model))
+    rewriter = _Rewriter(graph)
+    small = rewriter.rewrite(eliminate(graph), model.name)
+    return small, rewriter.origins(small)
+
+
 DEEP = 800
 """From this many operations on, two are inserted where four would run faster.
 
@@ -61,6 +110,7 @@ class _Rewriter:
         self.names: set[str] = set()
         self.free: set[str] = set()
         self.deep = len(graph.nodes) > DEEP
+        self.loaded: list[tuple[keras.layers.Layer, Step, bool]] = []
 
     def rewrite(self, steps: list[Step], name: str) -> keras.Model:
         function = self.graph.function
@@ -83,6 +133,19 @@ class _Rewriter:
                 tree.pack_sequence_as(function._outputs_struct, results),
                 name=name,
             )
+
+    def origins(self, small: keras.Model) -> list[Origin]:
+        """The origins of the weights of the model that `rewrite` made."""
+        found: list[Origin] = []
+        for layer, step, whole in self.loaded:
+            if whole:
+                pairs = zip(layer.weights, step.node.operation.weights, strict=True)
+                found += [Origin(weight, source) for weight, source in pairs]
+            else:
+                found += _cut_origins(layer, step)
+        # A layer that could not be copied serves both models.
+        shared = {id(weight) for weight in self.graph.function.weights}
+        return found + [Origin(w, w) for w in small.weights if id(w) in shared]
 
     def _input(self, layer):
         self.names.add(layer.name)
@@ -123,6 +186,7 @@ class _Rewriter:
         results = tree.flatten(operation(*args, **kwargs))
         if fresh:
             _load(operation, node.operation, call.weights)
+            self.loaded.append((operation, step, call.weights is None))
         for tensor, result, produced in zip(
             node.outputs, results, step.produced, strict=True
         ):
@@ -229,6 +293,85 @@ def _deep_recursion(frames: int) -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(limit)
+
+
+def _cut_origins(new: keras.layers.Layer, step: Step) -> list[Origin]:
+    """The origins of a layer's weights, if they were cut and not computed.
+
+    The rule cuts once more, labels instead of weights. What it computes from labels is
+    no label: the second labeling, which has nothing to do with the first, tells.
+    """
+    first, second = _Labels(scattered=False), _Labels(scattered=True)
+    cuts = []
+    for labels in (first, second):
+        with Supposition(instead=labels).made():
+            call = step.rule.rebuild(step.node, step.required, step.produced)
+        cuts.append(call.weights)
+    found = []
+    for name, labels in cuts[0].items():
+        source, numbers = first.read(labels)
+        again, check = second.read(cuts[1][name])
+        if source is not None and source is again and (numbers == check).all():
+            found.append(Origin(getattr(new, name), source, numbers))
+    return found
+
+
+class _Labels:
+    """Gives each value of each variable a number of its own.
+
+    Args:
+        scattered: whether the numbers jump from place to place, instead of counting.
+    """
+
+    # Beyond any constant that a rule may write, and far below 2^53, so that a rule
+    # that works in float64 loses nothing.
+    _START = 2**40
+
+    def __init__(self, scattered: bool) -> None:
+        self._scattered = scattered
+        self._variables: list[keras.Variable] = []
+        self._starts = [self._START]
+
+    def __call__(self, variable: keras.Variable) -> np.ndarray:
+        """The labels of a variable's values, int64, of its shape."""
+        size = math.prod(variable.shape)
+        start = self._starts[-1]
+        self._variables.append(variable)
+        self._starts.append(start + size)
+        places = np.arange(size).reshape(variable.shape)
+        return start + places * self._stride(size) % max(size, 1)
+
+    def _stride(self, size: int) -> int:
+        """A number without a common divisor with `size`, about 0.6 of it."""
+        if not self._scattered:
+            return 1
+        stride = round(0.618 * size) or 1
+        while math.gcd(stride, size) > 1:
+            stride += 1
+        return stride
+
+    def read(self, labels: np.ndarray) -> tuple[keras.Variable | None, np.ndarray]:
+        """The variable of which all labels are, and the place of each in it.
+
+        Returns:
+            None and zeros if they are not labels of one variable. The place of a
+            constant is -1.
+        """
+        with np.errstate(invalid="ignore"):  # what is computed need not be a number
+            numbers = np.asarray(labels).astype(np.int64)
+        constant = numbers < self._START
+        own = numbers[~constant]
+        nothing = None, np.zeros_like(numbers)
+        if not own.size or (numbers != labels).any() or own.max() >= self._starts[-1]:
+            return nothing
+        which = np.searchsorted(self._starts, [own.min(), own.max()], side="right") - 1
+        if which[0] != which[1]:
+            return nothing
+        variable = self._variables[which[0]]
+        size = math.prod(variable.shape)
+        back = pow(self._stride(size), -1, size) if size > 1 else 1
+        places = (numbers - self._starts[which[0]]) * back % size
+        return variable, np.where(constant, -1, places)
 
 
 def _load(new: keras.layers.Layer, old: keras.layers.Layer, weights) -> None:

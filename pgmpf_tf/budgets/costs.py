@@ -58,7 +58,7 @@ class CostModel:
         """
         with self.without(removed) as supposition:
             steps = eliminate(fold_selects(trace(self._model)))
-            supposition.sizes_only = True
+            supposition.instead = _sizes
             return _count(steps)
 
     @contextlib.contextmanager
@@ -80,6 +80,11 @@ class CostModel:
         supposition = Supposition(zero, self._known)
         with supposition.made():
             yield supposition
+
+
+def _sizes(variable: keras.Variable) -> np.ndarray:
+    """An array of the variable's shape that takes no memory."""
+    return np.broadcast_to(np.int8(0), variable.shape)
 
 
 def _count(steps: list[Step]) -> Cost:

@@ -292,8 +292,8 @@ def channel_axis(operation) -> int:
 def values_of(variable) -> np.ndarray:
     """A variable's value as a NumPy array, with what is supposed to be zero as zero."""
     supposition = _supposition.get()
-    if supposition is not None and supposition.sizes_only:
-        return np.broadcast_to(np.int8(0), variable.shape)
+    if supposition is not None and supposition.instead is not None:
+        return supposition.instead(variable)
     values = np.asarray(keras.ops.convert_to_numpy(variable))
     if supposition is None or id(variable) not in supposition.zero:
         return values
@@ -311,13 +311,14 @@ class Supposition:
         zero: by `id` of a variable, the axis and a bool array along it.
         known: what was computed of the weights as they are, by `id` of an operation;
             suppositions about one graph may share it.
-        sizes_only: arrays have the right shapes, and hold nothing: enough for
-            `Rule.rebuild` where only the sizes of its weights are wanted.
+        instead: gives an array of a variable's shape that stands in for its value, for
+            `Rule.rebuild` where something else than the weights is to be cut: nothing
+            but their sizes, or labels that say where each weight goes.
     """
 
     zero: Mapping[int, tuple[int, np.ndarray]] = field(default_factory=dict)
     known: dict[int, Any] = field(default_factory=dict)
-    sizes_only: bool = False
+    instead: Callable[[keras.Variable], np.ndarray] | None = None
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
