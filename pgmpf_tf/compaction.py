@@ -298,10 +298,11 @@ def _deep_recursion(frames: int) -> Iterator[None]:
 def _cut_origins(new: keras.layers.Layer, step: Step) -> list[Origin]:
     """The origins of a layer's weights, if they were cut and not computed.
 
-    The rule cuts once more, labels instead of weights. What it computes from labels is
-    no label: the second labeling, which has nothing to do with the first, tells.
+    The rule cuts once more, labels instead of weights, and the labels that come out
+    tell where each value was. What it computes from labels may look like a label, but
+    not like the same one in two labelings.
     """
-    first, second = _Labels(scattered=False), _Labels(scattered=True)
+    first, second = _Labels(power=1), _Labels(power=2)
     cuts = []
     for labels in (first, second):
         with Supposition(instead=labels).made():
@@ -320,15 +321,16 @@ class _Labels:
     """Gives each value of each variable a number of its own.
 
     Args:
-        scattered: whether the numbers jump from place to place, instead of counting.
+        power: the number is its place in the variable to this power, 1 or 2, beyond
+            all numbers of the variables before.
     """
 
     # Beyond any constant that a rule may write, and far below 2^53, so that a rule
     # that works in float64 loses nothing.
     _START = 2**40
 
-    def __init__(self, scattered: bool) -> None:
-        self._scattered = scattered
+    def __init__(self, power: int) -> None:
+        self._power = power
         self._variables: list[keras.Variable] = []
         self._starts = [self._START]
 
@@ -337,18 +339,8 @@ class _Labels:
         size = math.prod(variable.shape)
         start = self._starts[-1]
         self._variables.append(variable)
-        self._starts.append(start + size)
-        places = np.arange(size).reshape(variable.shape)
-        return start + places * self._stride(size) % max(size, 1)
-
-    def _stride(self, size: int) -> int:
-        """A number without a common divisor with `size`, about 0.6 of it."""
-        if not self._scattered:
-            return 1
-        stride = round(0.618 * size) or 1
-        while math.gcd(stride, size) > 1:
-            stride += 1
-        return stride
+        self._starts.append(start + size**self._power)
+        return start + np.arange(size).reshape(variable.shape) ** self._power
 
     def read(self, labels: np.ndarray) -> tuple[keras.Variable | None, np.ndarray]:
         """The variable of which all labels are, and the place of each in it.
@@ -365,13 +357,11 @@ class _Labels:
         if not own.size or (numbers != labels).any() or own.max() >= self._starts[-1]:
             return nothing
         which = np.searchsorted(self._starts, [own.min(), own.max()], side="right") - 1
-        if which[0] != which[1]:
+        offsets = np.where(constant, 0, numbers - self._starts[which[0]])
+        places = np.rint(offsets ** (1 / self._power)).astype(np.int64)
+        if which[0] != which[1] or (places**self._power != offsets).any():
             return nothing
-        variable = self._variables[which[0]]
-        size = math.prod(variable.shape)
-        back = pow(self._stride(size), -1, size) if size > 1 else 1
-        places = (numbers - self._starts[which[0]]) * back % size
-        return variable, np.where(constant, -1, places)
+        return self._variables[which[0]], np.where(constant, -1, places)
 
 
 def _load(new: keras.layers.Layer, old: keras.layers.Layer, weights) -> None:

@@ -9,6 +9,7 @@ import pytest
 from keras import layers, ops
 
 import pgmpf_tf
+from pgmpf_tf import compaction
 from pgmpf_tf.channels.analysis import analyze
 from tests.graphs import deviation, outputs_of, randomize, samples
 
@@ -394,3 +395,48 @@ def test_what_is_inserted_dissolves_when_pruned_again(deep, monkeypatch):
     smaller = pgmpf_tf.compact(further)
     assert smaller.get_layer("conv1b").filters == 3
     assert_same(further, smaller)
+
+
+def test_origins_tell_what_is_cut_from_what_is_computed():
+    @keras.saving.register_keras_serializable("tests")
+    class Scale(layers.Layer):
+        def build(self, shape):
+            for name in ("cut", "computed", "mixed", "constant"):
+                setattr(self, name, self.add_weight(shape=shape[-1:], name=name))
+
+        def call(self, x):
+            return x * self.cut * self.computed * self.mixed * self.constant
+
+    class Rule(pgmpf_tf.rules.PerChannel):
+        def rebuild_vector(self, node, kept_in, kept_out):
+            value = pgmpf_tf.rules.base.values_of
+            layer = node.operation
+            cut = value(layer.cut)[kept_in]
+            other = value(layer.constant)[kept_in]
+            return pgmpf_tf.rules.Call(
+                weights={
+                    "cut": np.where(np.arange(len(cut)) == 1, 1.0, cut),
+                    "computed": (cut + cut[::-1]) / 2,
+                    "mixed": np.where(np.arange(len(cut)) == 1, other, cut),
+                    "constant": np.ones(len(cut)),
+                }
+            )
+
+    pgmpf_tf.register_rule(Scale, Rule("cut"))
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), layers.Conv2D(6, 1, name="conv"), Scale()]
+    )
+    model.add(layers.Conv2D(2, 1))
+    randomize(model)
+    # The mean of the first and the last of 1, 3, 5 is a place in the variable, too.
+    zero_filters(model, "conv", [0, 2, 4])
+    small, origins = compaction.compact_with_origins(model)
+    by_name = {origin.variable.path.partition("/")[2]: origin for origin in origins}
+    assert "cut" in by_name
+    assert not {"computed", "mixed", "constant"} & by_name.keys()
+    cut = by_name["cut"]
+    assert cut.source is model.layers[1].cut
+    assert cut.numbers.tolist() == [1, -1, 5]
+    values = cut.cut(np.arange(6.0), np.full(3, 7.0))
+    assert values.tolist() == [1.0, 7.0, 5.0]
+    assert len(origins) == len(small.weights) - 3

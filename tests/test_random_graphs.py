@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
+from pgmpf_tf import compaction
 from tests.graphs import deviation, outputs_of, random_model, samples, zero_by_hand
 
 GRAPHS = 300
@@ -38,7 +39,12 @@ def pruned(seed: int) -> keras.Model:
 def check(seed: int) -> None:
     """Equal outputs, structure kept, never larger, and nothing left to remove."""
     model = pruned(seed)
-    small = pgmpf_tf.compact(model)
+    small, origins = compaction.compact_with_origins(model)
+    for origin in origins:
+        cut = origin.cut(origin.source.numpy(), np.zeros(origin.variable.shape))
+        np.testing.assert_array_equal(cut, origin.variable)
+    known = {id(origin.variable) for origin in origins}
+    assert known == {id(weight) for weight in small.weights}
     x = samples(model)
     # Sums over fewer channels are added up in another order: float32 rounding.
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 1e-5
@@ -55,7 +61,7 @@ def check(seed: int) -> None:
 @pytest.mark.parametrize("first", range(0, GRAPHS, PER_TEST))
 def test_small_equals_masked(first, monkeypatch):
     if first % 20:  # every other test inserts as in very deep models
-        monkeypatch.setattr(pgmpf_tf.compaction, "DEEP", 0)
+        monkeypatch.setattr(compaction, "DEEP", 0)
     for seed in range(first, first + PER_TEST):
         try:
             check(seed)

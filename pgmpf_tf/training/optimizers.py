@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -146,7 +147,9 @@ def _copy(
             name=optimizer.name,
         )
     try:
-        config = optimizer.get_config()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of functions that no file can hold
+            config = optimizer.get_config()
         if hasattr(optimizer, "optimizers"):
             config["optimizer_map"] = _copied_map(optimizer, origins)
             return type(optimizer)(**config)
@@ -160,11 +163,6 @@ def _copy(
             "make a second time, to go on with the compacted model. Received: "
             f"optimizer={optimizer.name!r} of type {type(optimizer).__name__}: {error}"
         ) from error
-    # Some leave settings out of their configuration, and a user may have set others.
-    for name, value in vars(optimizer).items():
-        setting = value is None or isinstance(value, (bool, int, float, str))
-        if setting and not name.startswith("_self_") and name not in ("built", "_lock"):
-            setattr(copy, name, value)
     _exempt_from_decay(optimizer, copy, origins)
     return copy
 
@@ -175,7 +173,9 @@ def _copied_map(
     """The map of a `MultiOptimizer` with copies of its optimizers."""
     chosen = optimizer._optimizer_map
     if not hasattr(chosen, "default_optimizer"):
-        raise ValueError("it chooses by a function; use a keras.optimizers.OptimizerMap")
+        raise ValueError(
+            "it chooses by a function; use a keras.optimizers.OptimizerMap"
+        )
     copies = {id(one): _copy(one, origins) for one in optimizer.optimizers}
     return type(chosen)(
         copies[id(chosen.default_optimizer)],
@@ -234,9 +234,10 @@ def _take_slots(
     missing = []
     for slots in _slots(new):
         for variable, slot in slots.pairs():
-            origin = origins.get(id(variable))
-            source = origin and remembered.get((slots.name, id(origin.source)))
-            value = None if source is None else _cut_slot(origin, source, slot)
+            value = None
+            if origin := origins.get(id(variable)):
+                source = remembered.get((slots.name, id(origin.source)))
+                value = None if source is None else _cut_slot(origin, source, slot)
             if value is None:
                 missing.append(f"{slots.name} of {variable.path}")
             else:
