@@ -68,10 +68,9 @@ def strategy_scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]
     strategy = model._distribute_strategy
     if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
         raise ValueError(
-            "`wrap` was called in the scope of a "
-            f"{_name(tf.distribute.get_strategy())}, but the model was made under "
-            f"{_name(strategy)}. Make and wrap the model in the same "
-            "`strategy.scope()`."
+            f"The model was made under {_name(strategy)}, but this call stands in the "
+            f"scope of {_name(tf.distribute.get_strategy())}. Make the model, wrap it "
+            "and compact it in the same `strategy.scope()`."
         )
     return contextlib.nullcontext() if strategy is None else strategy.scope()
 

@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from pgmpf_tf import compaction
-from pgmpf_tf.training.backend import strategy_scope
+from pgmpf_tf.backends.current import strategy_scope
 from pgmpf_tf.training.optimizers import cut_optimizer
 
 

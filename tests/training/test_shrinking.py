@@ -96,7 +96,9 @@ def test_steps_of_the_small_network_are_those_of_the_masked_one(name):
     assert small.count_params() < 0.5 * model.count_params()
     assert small.optimizer.iterations == model.optimizer.iterations
     assert distance(after(model), after(small)) < 1e-5
-    for one, other in zip(*(m.optimizer.variables for m in (model, small)), strict=True):
+    for one, other in zip(
+        *(m.optimizer.variables for m in (model, small)), strict=True
+    ):
         assert one.shape or one == other, one.path
 
 
