@@ -50,8 +50,9 @@ def export(
 
     Every artifact is loaded again, by the software that will run it, and compared with
     the model before any of them gets its name in `directory`: `saved_model/`,
-    `model.tflite` (`model_float16.tflite` and so on when quantized), `model.keras`. If
-    one fails, none is left. What has one of these names already is replaced.
+    `model.tflite` (`model_float16.tflite` and so on when quantized), `model.keras`,
+    `model.onnx`, `openvino/`. If one fails, none is left. What has one of these names
+    already is replaced.
 
     ```python
     exports = pgmpf_tf.export(
@@ -64,10 +65,11 @@ def export(
         model: a wrapped model (which is compacted first), any built Keras model, or a
             quantization-aware one from `quantize_aware`.
         directory: where to write; made if it is missing.
-        formats: any of `"saved_model"`, `"tflite"` and `"keras"`. The names of inputs
-            and outputs are the model's (an input's is that of its layer; what an
-            identifier cannot have becomes `_`); SavedModels and `.tflite` files have
-            one signature, `"serving_default"`.
+        formats: any of `"saved_model"`, `"tflite"`, `"keras"`, `"onnx"` and
+            `"openvino"` (the last two need `pip install 'pgmpf_tf[onnx,openvino]'`).
+            The names of inputs and outputs are the model's (an input's is that of its
+            layer; what an identifier cannot have becomes `_`); SavedModels and
+            `.tflite` files have one signature, `"serving_default"`.
         quantize: precision of the `.tflite` file: None for float32, `"float16"`
             (weights), `"dynamic"` (int8 weights, activations as they come), `"int8"`
             (all integer) or `"int16x8"` (int8 weights, int16 activations: nearly

@@ -38,7 +38,7 @@ class OutputError:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file (or folder, for a SavedModel) that was written and verified.
+    """One file (or folder: a SavedModel, OpenVINO's) that was written and verified.
 
     Attributes:
         format: `"saved_model"`, `"tflite"`, or another of the formats.
@@ -46,9 +46,9 @@ class Artifact:
         path: where it is.
         bytes: its size; of all files in it for a folder.
         outputs: how far each output is from the model's.
-        latency_ms: median milliseconds for one batch of the fixed batch size, or of 1:
-            a `.tflite` file on one thread, others as their runtime does by default;
-            None for a `.keras` file.
+        latency_ms: median milliseconds for one batch of the fixed batch size, or of 1,
+            on one thread (a SavedModel: on as many as TensorFlow takes); None for a
+            `.keras` file.
     """
 
     format: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
@@ -85,6 +86,23 @@ class Signature:
         packed = tree.pack_sequence_as(self.model.input, list(tensors))
         outputs = tree.flatten(self.model(packed, training=False))
         return dict(zip(self.outputs, outputs, strict=True))
+
+    def export(self, path: Path, format: str) -> None:
+        """Lets Keras write the model in one of its formats.
+
+        What it writes is a model around the model, with exactly these names and shapes.
+        """
+        tensors = [
+            keras.Input(batch_shape=port.shape, dtype=port.dtype, name=port.name)
+            for port in self.inputs
+        ]
+        specs = [
+            keras.InputSpec(port.dtype, port.shape, name=port.name)
+            for port in self.inputs
+        ]
+        # Keras keeps the names of outputs if they are a dictionary.
+        shell = keras.Model(tensors, self.call(tensors), name=self.model.name)
+        shell.export(str(path), format, verbose=False, input_signature=[specs])
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Calls the model on arrays: the reference every artifact is held against."""
