@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up .venv themselves; they need only Python 3.10+.
+# Each target sets up .venv itself, with what it needs: only Python 3.10+ must be there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -qq
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
@@ -17,6 +17,12 @@ test: $(VENV)/with-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# Runs the guides; a warning is an error.
+docs: $(VENV)/with-docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going \
+		--jobs auto --quiet docs build/docs
+	@echo "Open build/docs/index.html in a browser."
+
 # One stamp per extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/with-%: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv --upgrade-deps $(VENV)
@@ -25,4 +31,4 @@ $(VENV)/with-%: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) build
