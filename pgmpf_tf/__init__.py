@@ -19,6 +19,7 @@ from pgmpf_tf.rules import register_rule
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.sensitivity import Sensitivity, sensitivity
 from pgmpf_tf.training import callbacks
+from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.recalibration import recalibrate
 from pgmpf_tf.training.shrinking import compact
@@ -30,6 +31,7 @@ __all__ = [
     "Artifact",
     "Budget",
     "Comparison",
+    "Distillation",
     "ExportReport",
     "LayerProfile",
     "OutputError",

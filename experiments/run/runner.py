@@ -81,6 +81,9 @@ def _build(data: Data, settings: Settings) -> keras.Model:
 def _wrap(
     model: keras.Model, settings: Settings, teacher: keras.Model | None = None
 ) -> keras.Model:
+    distillation = None
+    if teacher is not None:
+        distillation = pgmpf_tf.Distillation(teacher, settings.distillation)
     return pgmpf_tf.wrap(
         model,
         rate=settings.target(),
@@ -90,8 +93,7 @@ def _wrap(
         exclude=settings.exclude,
         epochs=settings.epochs,
         round_to=settings.round_to,
-        teacher=teacher,
-        distillation=None if teacher is None else settings.distillation,
+        distillation=distillation,
         seed=settings.seed,
     )
 

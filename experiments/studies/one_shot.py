@@ -109,14 +109,9 @@ class Experiment:
         budget = pgmpf_tf.Budget(
             macs=point.fraction, strategy=point.strategy, sensitivity=drops
         )
-        needs_data = CRITERIA[criterion].needs_data
-        pruned = pgmpf_tf.wrap(
-            model,
-            budget,
-            criterion=criterion,
-            data=self.calibration if needs_data else None,
-            seed=point.seed,
-        )
+        kind = CRITERIA[criterion]
+        scorer = kind(data=self.calibration) if kind.needs_data else kind()
+        pruned = pgmpf_tf.wrap(model, budget, criterion=scorer, seed=point.seed)
         pruned.apply_masks()
         before = self.accuracy(pgmpf_tf.compact(pruned))
         pgmpf_tf.recalibrate(pruned, self.calibration)

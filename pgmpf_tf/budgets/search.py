@@ -18,7 +18,6 @@ from pgmpf_tf.budgets.costs import Cost, CostModel
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.profiling import profile
-from pgmpf_tf.scores.criteria import Criterion
 
 # Time does not fall evenly with the MACs: more than this is no use against noise.
 _MEASUREMENTS = 8
@@ -43,7 +42,7 @@ class Move:
 def find_rates(
     model: keras.Model,
     analysis: Analysis,
-    criterion: Criterion,
+    scores: Sequence[np.ndarray],
     budget: Budget,
     round_to: int = 1,
 ) -> tuple[float, ...]:
@@ -52,7 +51,7 @@ def find_rates(
     Args:
         model: the model to prune.
         analysis: its groups.
-        criterion: scores their units.
+        scores: of the units of each group.
         budget: what to meet.
         round_to: groups keep a multiple of this.
 
@@ -66,7 +65,7 @@ def find_rates(
     """
     for argument, patterns in budget.patterns.items():
         selection.check_patterns(analysis.groups, argument, patterns)
-    candidates = _candidates(model, analysis, criterion, budget, round_to)
+    candidates = _candidates(model, analysis, scores, budget, round_to)
     k = 0
     for resource in ("macs", "params"):
         if getattr(budget, resource) is not None:
@@ -79,7 +78,7 @@ def find_rates(
 def settle_rates(
     model: keras.Model,
     analysis: Analysis,
-    criterion: Criterion,
+    scores: Sequence[np.ndarray],
     budget: Budget,
     rates: Sequence[float],
     round_to: int = 1,
@@ -92,8 +91,8 @@ def settle_rates(
     Args:
         model: the model to prune.
         analysis: the groups that may lose units.
-        criterion: scores them.
-        budget: what to meet. A latency is not measured again.
+        scores: of the units of each group.
+        budget: what to meet, without a latency.
         rates: one per group, as `find_rates` gave them.
         round_to: groups keep a multiple of this.
 
@@ -101,9 +100,7 @@ def settle_rates(
         One rate per group: the same ones if they meet the budget to a hundredth, or
         if these groups cannot.
     """
-    if budget.latency is not None:
-        return tuple(rates)
-    candidates = _candidates(model, analysis, criterion, budget, round_to)
+    candidates = _candidates(model, analysis, scores, budget, round_to)
     over = [
         candidates.left_at(rates, resource) - (1.0 - fraction)
         for resource, fraction in budget.fractions.items()
@@ -122,12 +119,11 @@ def settle_rates(
 def _candidates(
     model: keras.Model,
     analysis: Analysis,
-    criterion: Criterion,
+    scores: Sequence[np.ndarray],
     budget: Budget,
     round_to: int,
 ) -> _Candidates:
     fixed = _fixed_rates(analysis.groups, budget, round_to)
-    scores = [criterion.group_scores(group) for group in analysis.groups]
     queue = _queue(analysis.groups, scores, fixed, budget, round_to)
     return _Candidates(model, analysis, scores, fixed, queue, budget, round_to)
 

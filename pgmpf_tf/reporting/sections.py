@@ -20,6 +20,8 @@ from pgmpf_tf.methods.config import PRESETS, PruningConfig
 from pgmpf_tf.reporting.comparison import Comparison
 from pgmpf_tf.reporting.figures import Chart, MaskImage, chart, mask_image
 from pgmpf_tf.reporting.timeline import Timeline
+from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.scores.sensitivity import Sensitivity
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.wrapping import wrap
@@ -247,13 +249,16 @@ def code(times: Timeline) -> str | None:
     defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     for name, parameter in inspect.signature(wrap).parameters.items():
         value = getattr(settings, name, parameter.default)
+        if name == "criterion" and value == criteria.resolve(parameter.default):
+            continue
         if value not in (parameter.default, defaults.get(name)):
             arguments.setdefault(name, value)
     lines = [f"    {name}={_python(value)}," for name, value in arguments.items()]
-    if settings.distillation:
-        lines.append("    teacher=teacher,")
-    if settings.resolve_criterion().needs_data:
-        lines.append("    data=data,")
+    if settings.distillation_weight:
+        lines.append(
+            "    distillation=pgmpf_tf.Distillation(teacher, "
+            f"{settings.distillation_weight}, {settings.temperature}),"
+        )
     fits = (
         f"model.fit(data, {', '.join(f'{k}={v}' for k, v in fit.items())})"
         for fit in times.fits
@@ -267,9 +272,21 @@ def _method(config: PruningConfig) -> str | PruningConfig:
     return next(names, config)
 
 
+def _criterion(criterion: Criterion) -> str:
+    """A criterion in the words of a user who has `data` at hand."""
+    text = repr(criterion)
+    if criterion.needs_data:
+        name, _, options = text.partition("(")
+        text = f"{name}(data=data{'' if options == ')' else ', '}{options}"
+    built_in = type(criterion).__module__ == criteria.__name__
+    return f"pgmpf_tf.criteria.{text}" if built_in else text
+
+
 def _python(value: Any) -> str:
     if hasattr(value, "drop"):
         return "sensitivity"  # a measurement, which is no text
+    if isinstance(value, Criterion):
+        return _criterion(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Fields that have the default need not be said.
         changes = [

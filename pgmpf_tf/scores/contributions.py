@@ -1,4 +1,4 @@
-"""What criteria need that look at data: the data, and the loss on them."""
+"""How filters contribute to a model's loss on a user's data."""
 
 from __future__ import annotations
 
@@ -7,81 +7,42 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
+from keras.src import backend as keras_backend
 from keras.src.trainers.compile_utils import CompileLoss
 
+from pgmpf_tf._checks import received
 from pgmpf_tf.backends import current as backend
 from pgmpf_tf.backends.data import batches
 from pgmpf_tf.channels.units import Member
 
 
-class DataScoring:
-    """Measures how filters contribute to a model's loss on a user's data.
+def measure(
+    models: Sequence[keras.Model], members: Sequence[Member], data: Any, loss: Any
+) -> list[np.ndarray]:
+    """What the slices of variables contribute to the loss of each batch.
 
     Args:
-        data: what `fit` takes, with targets; None if they come later.
-        loss: what `compile` takes as a loss, or None.
-
-    Attributes:
         models: the model, and others with the same layers. The first that is compiled
             with a loss lends it, if there is no other.
+        members: the variables and their axes.
+        data: what `fit` takes, with targets.
+        loss: what `compile` takes as a loss, or None.
+
+    Returns:
+        For each member the sum over each slice of gradient * weight, of shape
+        `(slices, batches)`.
+
+    Raises:
+        ValueError: if there is no loss, or the data have no targets.
     """
-
-    def __init__(self, data: Any, loss: Any) -> None:
-        self.models: tuple[keras.Model, ...] = ()
-        self._loss = loss
-        self.criterion_data = data
-
-    @property
-    def criterion_data(self) -> Any:
-        """The data, to be set again after a model is loaded from a file."""
-        return self._data
-
-    @criterion_data.setter
-    def criterion_data(self, data: Any) -> None:
-        check_repeatable("data", data)
-        self._data = data
-
-    def measure(self, members: Sequence[Member]) -> list[np.ndarray]:
-        """The contributions `(filters, batches)` of each member; see `taylor`.
-
-        Raises:
-            ValueError: if there are no data or no loss, or the data have no targets.
-        """
-        if self._data is None:
-            raise ValueError(
-                "The criterion 'taylor' needs data, which a file does not hold: set "
-                "`model.criterion_data` to what `fit` takes, or pass `data=` to `wrap`."
-            )
-        loss = self._task_loss()
-
-        def with_targets(y: Any, outputs: Any, weights: Any) -> Any:
-            if y is None:
-                raise ValueError(
-                    "The criterion 'taylor' needs data with targets: (x, y), or "
-                    "batches of that. Received: data without targets"
-                )
-            return loss(y, outputs, weights)
-
-        return contributions(self.models[0], with_targets, members, self._data)
-
-    def _task_loss(self) -> Callable[..., Any]:
-        """The loss on the targets alone, without penalties on weights."""
-        # Own objects: those of the model would count these batches in its metrics.
-        names = getattr(self.models[0], "output_names", None)
-        if self._loss is not None:
-            return CompileLoss(self._loss, output_names=names)
-        for model in self.models:
-            compiled = getattr(model, "_compile_loss", None)
-            if compiled is not None:
-                return CompileLoss(
-                    compiled._user_loss,
-                    compiled._user_loss_weights,
-                    output_names=names,
-                )
+    compiled = _task_loss(models, loss)
+    if compiled is None:
         raise ValueError(
-            "The criterion 'taylor' needs a loss: compile the model with one, or pass "
-            "`loss=` to `wrap`."
+            "The criterion Taylor needs a loss: compile the model with one, or give "
+            "`criteria.Taylor(data, loss)` one. Received: loss=None"
         )
+    return contributions(models[0], _needs_targets(compiled), members, data)
 
 
 def contributions(
@@ -133,11 +94,124 @@ def contributions(
     return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
 
 
-def check_repeatable(argument: str, data: Any) -> None:
-    """Raises ValueError if `data` can be gone through only once."""
+def check_fits(models: Sequence[keras.Model], data: Any, loss: Any) -> None:
+    """Raises ValueError if a model cannot be scored on data; nothing is computed.
+
+    Takes the first batch, and asks what shapes the model and its loss would make of
+    it. If no loss is known yet, only inputs are looked at, and whether there are
+    targets.
+
+    Args:
+        models: as for `measure`.
+        data: as for `measure`.
+        loss: as for `measure`.
+    """
+    for x, y, weights in batches("data", data, 1):
+        compiled = _task_loss(models, loss)
+        _check_targets(y)
+
+        def value(x: Any, y: Any, weights: Any, loss: Any = compiled) -> Any:
+            outputs = models[0](x, training=False)
+            return outputs if loss is None else loss(y, outputs, weights)
+
+        try:
+            keras_backend.compute_output_spec(value, *_specs((x, y, weights)))
+        except Exception as error:  # whatever a layer or a loss raises
+            raise ValueError(
+                "`data` must fit the model's inputs, "
+                f"{_shapes(models[0].input)}, and its loss. Received: data with "
+                f"batches of x {_shapes(x)} and y {_shapes(y)}: {error}"
+            ) from error
+
+
+def check_data(name: str, data: Any) -> None:
+    """Raises what is wrong with data that are gone through again and again.
+
+    Args:
+        name: the caller's argument.
+        data: what was passed for it; None is let pass.
+
+    Raises:
+        ValueError: if they can be gone through only once.
+        TypeError: if they are no data at all.
+    """
     if isinstance(data, Iterator):
         raise ValueError(
-            f"`{argument}` is gone through several times, and a generator only once: "
+            f"`{name}` is gone through several times, and a generator only once: "
             "give arrays, (x, y), a tf.data.Dataset or a PyDataset. Received: "
-            f"{argument} of type {type(data).__name__}"
+            f"{name} of type {type(data).__name__}"
         )
+    if isinstance(data, (str, bytes, bool, int, float)):
+        raise TypeError(
+            f"`{name}` must be what `fit` takes: arrays, (x, y), a tf.data.Dataset or "
+            f"a PyDataset. {received(name, data)}"
+        )
+
+
+def check_loss(name: str, loss: Any) -> None:
+    """Raises what is wrong with a loss that `compile` is to take.
+
+    Args:
+        name: the caller's argument.
+        loss: what was passed for it: the name of a loss, a loss, a function, None, or a
+            structure of these.
+
+    Raises:
+        ValueError: if there is no loss of that name.
+        TypeError: if it is none of these.
+    """
+    allowed = "what `compile` takes: a loss, its name, or a structure of these"
+    for part in tree.flatten(loss):
+        if not (part is None or isinstance(part, str) or callable(part)):
+            raise TypeError(f"`{name}` must be {allowed}. {received(name, loss)}")
+        try:
+            keras.losses.get(part)
+        except ValueError as error:
+            raise ValueError(
+                f"`{name}` must be {allowed}. {received(name, loss)}"
+            ) from error
+
+
+def _task_loss(models: Sequence[keras.Model], loss: Any) -> CompileLoss | None:
+    """The loss on the targets alone, without penalties on weights, if there is one."""
+    # Own objects: those of the model would count these batches in its metrics.
+    names = getattr(models[0], "output_names", None)
+    if loss is not None:
+        return CompileLoss(loss, output_names=names)
+    for model in models:
+        compiled = getattr(model, "_compile_loss", None)
+        if compiled is not None:
+            return CompileLoss(
+                compiled._user_loss, compiled._user_loss_weights, output_names=names
+            )
+    return None
+
+
+def _needs_targets(loss: Callable[..., Any]) -> Callable[..., Any]:
+    def with_targets(y: Any, outputs: Any, weights: Any) -> Any:
+        _check_targets(y)
+        return loss(y, outputs, weights)
+
+    return with_targets
+
+
+def _check_targets(y: Any) -> None:
+    if y is None:
+        raise ValueError(
+            "The criterion Taylor needs `data` with targets: (x, y), or batches of "
+            "that. Received: data without targets"
+        )
+
+
+def _specs(tensors: Any) -> Any:
+    def spec(value: Any) -> keras.KerasTensor | None:
+        if value is None:
+            return None
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        return keras.KerasTensor(value.shape, dtype)
+
+    return tree.map_structure(spec, tensors)
+
+
+def _shapes(tensors: Any) -> Any:
+    return tree.map_structure(lambda x: tuple(x.shape), tensors)

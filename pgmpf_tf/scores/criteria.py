@@ -1,30 +1,59 @@
 """Criteria: how important is each filter? The lowest scores are pruned.
 
-A criterion is a function from the filters of one layer, a matrix of shape
-`(filters, everything else)`, to one score per filter. Users may pass a function of
-their own wherever the name of a criterion is allowed.
+`wrap` and `sensitivity` take a criterion by its name, as an object, or as a function of
+one's own:
 
-Scoring takes two steps, since some criteria need data: `measured` looks at the data
-once, and what it returns scores any number of groups.
+```python
+pgmpf_tf.wrap(model, criterion="l1")
+pgmpf_tf.wrap(model, criterion=pgmpf_tf.criteria.L1(combine="max", normalize=True))
+pgmpf_tf.wrap(model, criterion=pgmpf_tf.criteria.Taylor((images, labels), loss))
+pgmpf_tf.wrap(model, criterion=lambda filters: abs(filters).max(axis=1))
+```
+
+The functions here are the formulas: from the filters of one layer, a matrix of shape
+`(filters, everything else)`, to one score per filter. The classes say in addition what
+of a layer they look at, and how the scores of filters that go together become one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 
-from pgmpf_tf.channels.units import NO_UNIT, Group, Member
+from pgmpf_tf._checks import check_seed, received
+from pgmpf_tf.channels.units import Group, Member
+from pgmpf_tf.scores import contributions
+from pgmpf_tf.scores.criterion import Criterion
+
+if TYPE_CHECKING:  # in `typing` from Python 3.11 on
+    from typing_extensions import Self
+
+__all__ = [
+    "CRITERIA",
+    "L1",
+    "L2",
+    "BatchNormScale",
+    "Criterion",
+    "Custom",
+    "GeometricMedian",
+    "Random",
+    "Scorer",
+    "Taylor",
+    "batchnorm_scale",
+    "geometric_median",
+    "l1",
+    "l2",
+    "resolve",
+    "taylor",
+]
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Filters as a float64 matrix `(filters, values)` -> scores `(filters,)`."""
-
-Measure = Callable[[Sequence[Member]], Sequence[np.ndarray]]
-"""From members to the matrices `(filters, batches)` that `taylor` takes."""
-
-COMBINATIONS = ("sum", "mean", "max")
 
 
 def l1(filters: np.ndarray) -> np.ndarray:
@@ -97,170 +126,245 @@ def taylor(contributions: np.ndarray) -> np.ndarray:
     return np.square(contributions).mean(axis=1)
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """How the units of a group are scored.
+_saved = keras.saving.register_keras_serializable("pgmpf_tf")
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class L1(Criterion):
+    """The L1 norm of each filter; see `l1`. Options: see `Criterion`."""
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """See `l1`."""
+        return l1(filters)
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class L2(Criterion):
+    """The L2 norm of each filter; see `l2`. Options: see `Criterion`."""
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """See `l2`."""
+        return l2(filters)
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class GeometricMedian(Criterion):
+    """The distance to the other filters; see `geometric_median` and `Criterion`."""
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """See `geometric_median`."""
+        return geometric_median(filters)
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class BatchNormScale(Criterion):
+    """The BatchNorm gamma of each filter; see `batchnorm_scale` and `Criterion`."""
+
+    role: ClassVar[str] = "scale"
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """See `batchnorm_scale`."""
+        return batchnorm_scale(filters)
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class Taylor(Criterion):
+    """How much each filter contributes to the loss on data; see `taylor`.
+
+    Filters are scored anew at each update of the masks, with `training=False`. Some
+    batches are enough. The data are not saved with a model: set `model.criterion_data`
+    when it is loaded.
+
+    Example:
+        >>> taylor = pgmpf_tf.criteria.Taylor((images, labels), "mse", normalize=True)
+        >>> model = pgmpf_tf.wrap(model, criterion=taylor)
 
     Attributes:
-        score: from the slices of one variable to their scores; None draws at random.
-        role: the role of the members that are scored.
-        combine: how the scores of the slices of one unit become the unit's:
-            `"sum"`, `"mean"` or `"max"`.
-        normalize: whether the scores of a variable are divided by their mean first, so
-            that layers of different size weigh the same.
-        seed: seed of the random scores.
-        needs_data: whether what is scored are not the filters' weights, but their
-            contributions to the loss on data. `measured` finds them.
-        contributions: what `measured` found, by `id` of a variable.
+        data: what `fit` takes, with targets, but no generator. None only for
+            `sensitivity`, which has data of its own.
+        loss: what `compile` takes as a loss. None takes the loss that the wrapped
+            model, or the plain one, is compiled with. Penalties on weights do not
+            count.
+
+    Raises:
+        ValueError: if data can be gone through only once, or there is no such loss.
+        TypeError: if an argument is of a wrong type.
     """
 
-    score: Scorer | None
-    role: str = "kernel"
-    combine: str = "sum"
-    normalize: bool = False
-    seed: int = 0
-    needs_data: bool = False
-    contributions: Mapping[int, np.ndarray] | None = None
+    data: Any = dataclasses.field(default=None, compare=False)
+    loss: Any = None
+    needs_data: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        contributions.check_data("data", self.data)
+        contributions.check_loss("loss", self.loss)
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """See `taylor`; `filters` are the contributions `(filters, batches)`."""
+        return taylor(filters)
+
+    def matrices(
+        self, members: Sequence[Member], models: Sequence[keras.Model]
+    ) -> Iterable[np.ndarray]:
+        """The contributions of the slices of each member, `(slices, batches)`."""
+        return contributions.measure(models, members, self.data, self.loss)
+
+    def check_data(self, models: Sequence[keras.Model]) -> None:
+        """Looks at the first batch: whether it fits the model and its loss.
+
+        Raises:
+            ValueError: if it does not, or there are no data.
+        """
+        super().check_data(models)
+        contributions.check_fits(models, self.data, self.loss)
+
+    def get_config(self) -> dict[str, Any]:
+        """The options as a dictionary that JSON can hold; data are left out."""
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The inverse of `get_config`."""
+        loss = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**{**config, "loss": loss})
+
+
+@_saved
+@dataclass(frozen=True, repr=False)
+class Random(Criterion):
+    """Scores drawn at random, once for each group: a baseline.
+
+    Attributes:
+        seed: of the draws. None takes the seed of `wrap`.
+
+    Raises:
+        ValueError: if `seed` is not in [0, 2^31).
+        TypeError: if an argument is of a wrong type.
+    """
+
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed is not None:
+            self._set("seed", check_seed("seed", self.seed))
+
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """Scores that depend on the seed alone."""
+        return np.random.default_rng(self.seed).random(len(filters))
 
     def check(self, groups: Sequence[Group]) -> None:
-        """Raises ValueError if a group has nothing that this criterion looks at."""
-        for group in groups:
-            if self.score and not self.members_of(group):
-                raise ValueError(
-                    f"`criterion` needs a member of role {self.role!r}, and the group "
-                    f"{group.name!r} (layers {', '.join(group.layers)}) has none. "
-                    "Choose another criterion, or `exclude` these layers."
-                )
+        """Accepts every group: nothing of it is looked at."""
 
-    def measured(self, groups: Sequence[Group], measure: Measure) -> Criterion:
-        """This criterion with all that it must know to score `groups` as they are now.
+    def scores(
+        self, groups: Sequence[Group], models: Sequence[keras.Model] = ()
+    ) -> list[np.ndarray]:
+        """The scores of each group; they depend on the seed and the group's name."""
+        seed = 0 if self.seed is None else self.seed
+        return [
+            np.random.default_rng(
+                [seed, *np.frombuffer(group.name.encode(), np.uint8)]
+            ).random(len(group.units))
+            for group in groups
+        ]
 
-        Args:
-            groups: what is to be scored.
-            measure: called once, with the members that are scored, if data are needed.
+    def seeded(self, seed: int) -> Self:
+        """This criterion; with that seed, if it has none."""
+        return dataclasses.replace(self, seed=seed) if self.seed is None else self
 
-        Returns:
-            A criterion that is ready for `group_scores`; itself if it needs no data.
 
-        Raises:
-            ValueError: if a group has nothing that this criterion looks at, or if
-                there are no data.
-        """
-        self.check(groups)
-        if not self.needs_data:
-            return self
-        members = {id(m.variable): m for g in groups for m in self.members_of(g)}
-        found = measure(tuple(members.values()))
-        return replace(self, contributions=dict(zip(members, found, strict=True)))
+@_saved
+@dataclass(frozen=True, repr=False)
+class Custom(Criterion):
+    """A function of one's own, with the options of `Criterion`.
 
-    def group_scores(self, group: Group) -> np.ndarray:
-        """The scores of `group.units`, in their order.
+    Example:
+        >>> largest = pgmpf_tf.criteria.Custom(
+        ...     lambda filters: abs(filters).max(axis=1), normalize=True
+        ... )
 
-        Raises:
-            ValueError: if a score is not finite, or a callable criterion returned
-                something else than one number per filter.
-        """
-        if self.score is None:
-            name_hash = np.frombuffer(group.name.encode(), np.uint8)
-            return np.random.default_rng([self.seed, *name_hash]).random(
-                len(group.units)
+    Attributes:
+        function: from a float64 matrix `(filters, values)` to scores `(filters,)`. To
+            save a model, it must be registered with
+            `keras.saving.register_keras_serializable`.
+
+    Raises:
+        TypeError: if `function` is not a function.
+    """
+
+    function: Scorer
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.function) or isinstance(self.function, type):
+            raise TypeError(
+                "`function` must be a function from a matrix (filters, values) to "
+                f"scores (filters,). {received('function', self.function)}"
             )
-        position = {unit: index for index, unit in enumerate(group.units.tolist())}
-        total = np.zeros(len(group.units))
-        highest = np.full(len(group.units), -np.inf)
-        count = np.zeros(len(group.units))
-        for member in self.members_of(group):
-            index = np.array([position.get(unit, NO_UNIT) for unit in member.units])
-            chosen = index != NO_UNIT
-            scores = self._member_scores(member)[chosen]
-            np.add.at(total, index[chosen], scores)
-            np.maximum.at(highest, index[chosen], scores)
-            np.add.at(count, index[chosen], 1.0)
-        if self.combine == "max":
-            return highest
-        return total / count if self.combine == "mean" else total
 
-    def members_of(self, group: Group) -> tuple[Member, ...]:
-        """The members of `group` that this criterion looks at."""
-        return tuple(member for member in group.members if member.role == self.role)
+    def score(self, filters: np.ndarray) -> np.ndarray:
+        """What the function returns."""
+        return self.function(filters)
 
-    def _member_scores(self, member: Member) -> np.ndarray:
-        if self.needs_data:
-            filters = self.contributions[id(member.variable)]
-        else:
-            filters = filter_matrix(member)
-        scores = np.asarray(self.score(filters), np.float64)
-        if scores.shape != (len(filters),):
-            raise ValueError(
-                "A criterion must return one score per filter. For the "
-                f"{filters.shape} filters of layer {member.layer.name!r} it returned "
-                f"an array of shape {scores.shape}."
-            )
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                f"The filters of layer {member.layer.name!r} score NaN or infinity, so "
-                "no masks can be computed from them. Has the loss diverged? The masks "
-                "are as they were; go on from a checkpoint with a lower learning rate."
-            )
-        if self.normalize and scores.mean() > 0.0:
-            scores = scores / scores.mean()
-        return scores
+    def get_config(self) -> dict[str, Any]:
+        """The options as a dictionary that JSON can hold."""
+        function = keras.saving.serialize_keras_object(self.function)
+        return {**super().get_config(), "function": function}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The inverse of `get_config`."""
+        function = keras.saving.deserialize_keras_object(config["function"])
+        return cls(**{**config, "function": function})
 
 
-def filter_matrix(member: Member) -> np.ndarray:
-    """The slices of a member as the rows of a float64 matrix."""
-    values = keras.ops.convert_to_numpy(member.variable).astype(np.float64)
-    values = np.moveaxis(values, member.axis, 0)
-    return values.reshape(len(values), -1)
-
-
-CRITERIA: Mapping[str, Criterion] = {
-    "l1": Criterion(l1),
-    "l2": Criterion(l2),
-    "geometric_median": Criterion(geometric_median),
-    "batchnorm_scale": Criterion(batchnorm_scale, role="scale"),
-    "taylor": Criterion(taylor, needs_data=True),
-    "random": Criterion(None),
+CRITERIA: Mapping[str, type[Criterion]] = {
+    "l1": L1,
+    "l2": L2,
+    "geometric_median": GeometricMedian,
+    "batchnorm_scale": BatchNormScale,
+    "taylor": Taylor,
+    "random": Random,
 }
 """The criteria by name."""
 
 
-def resolve(
-    criterion: str | Scorer, *, combine: str = "sum", normalize: bool = False, seed: int
-) -> Criterion:
-    """The criterion of a name or of a function.
+def resolve(criterion: str | Criterion | Scorer) -> Criterion:
+    """The criterion of a name, of a function, or itself.
 
     Args:
-        criterion: a key of `CRITERIA`, or a function from a matrix
+        criterion: a key of `CRITERIA`, a `Criterion`, or a function from a matrix
             `(filters, values)` to scores `(filters,)`.
-        combine: `"sum"`, `"mean"` or `"max"` over the slices of a unit.
-        normalize: whether each variable's scores are divided by their mean.
-        seed: seed of the criterion `"random"`.
 
     Returns:
         The criterion.
 
     Raises:
-        ValueError: if there is no such criterion or combination.
-        TypeError: if `criterion` is neither a name nor callable.
+        ValueError: if there is no criterion of that name.
+        TypeError: if it is nothing of these.
     """
-    if combine not in COMBINATIONS:
-        raise ValueError(
-            f"`combine` must be one of {', '.join(map(repr, COMBINATIONS))}. "
-            f"Received: combine={combine!r}"
-        )
-    if callable(criterion):
-        known = Criterion(criterion)
-    elif not isinstance(criterion, str):
+    if isinstance(criterion, Criterion):
+        return criterion
+    if isinstance(criterion, str):
+        names = ", ".join(map(repr, CRITERIA))
+        if criterion not in CRITERIA:
+            raise ValueError(
+                f"`criterion` must be one of {names}, a Criterion or a function. "
+                f"{received('criterion', criterion)}"
+            )
+        return CRITERIA[criterion]()
+    # A class is callable too, and never what is meant.
+    if isinstance(criterion, type) or not callable(criterion):
         raise TypeError(
-            "`criterion` must be a name or a function. "
-            f"Received: criterion={criterion!r}"
+            "`criterion` must be a name, a Criterion such as "
+            "`pgmpf_tf.criteria.L1()`, or a function. "
+            f"{received('criterion', criterion)}"
         )
-    elif criterion not in CRITERIA:
-        raise ValueError(
-            f"`criterion` must be one of {', '.join(map(repr, CRITERIA))} or a "
-            f"function. Received: criterion={criterion!r}"
-        )
-    else:
-        known = CRITERIA[criterion]
-    return replace(known, combine=combine, normalize=normalize, seed=seed)
+    return Custom(criterion)

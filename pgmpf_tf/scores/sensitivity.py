@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from pgmpf_tf.budgets.selection import keep_mask
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.scores import criteria
-from pgmpf_tf.scores.contributions import DataScoring, check_repeatable
+from pgmpf_tf.scores.contributions import check_data
 
 MODES = ("auto", "max", "min")
 
@@ -83,7 +83,7 @@ class Sensitivity:
             console.print(self)
         return capture.get()
 
-    def save_heatmap(self, path: str | os.PathLike) -> Path:
+    def save_heatmap(self, path: str | os.PathLike[str]) -> Path:
         """Draws groups and rates as a heat map of the drop.
 
         Args:
@@ -150,10 +150,10 @@ def sensitivity(
     *,
     metric: str | None = None,
     mode: str = "auto",
-    criterion: str | criteria.Scorer = "l2",
+    criterion: str | criteria.Criterion | criteria.Scorer = "l2",
     coupling: str = "grouped",
     exclude: str | Sequence[str] = (),
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Sensitivity:
     """Measures what pruning each group of filters alone does to a metric.
@@ -177,8 +177,8 @@ def sensitivity(
             model is compiled with, or its loss.
         mode: whether the metric is better when `"max"` or `"min"`; `"auto"` takes what
             Keras knows of it.
-        criterion: which filters of a group go first; see `wrap`. The criterion
-            `"taylor"` looks at `data`.
+        criterion: which filters of a group go first; see `wrap`. `"taylor"` and
+            `criteria.Taylor()` look at `data`.
         coupling: see `wrap`.
         exclude: name patterns of layers whose filters stay.
         path: a JSON file to which every result is written at once, and whose results
@@ -198,7 +198,9 @@ def sensitivity(
     """
     rates = _checked(model, data, rates, mode)
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    scorer = criteria.resolve(criterion, seed=0)
+    scorer = criteria.resolve(criterion).seeded(0)
+    if scorer.needs_data and getattr(scorer, "data", None) is None:
+        scorer = scorer.with_data(data)
     analysis = analyze(model, coupling=coupling, exclude=exclude)
     analysis.check_groups()
     scorer.check(analysis.groups)
@@ -209,24 +211,21 @@ def sensitivity(
         {
             "weights": _fingerprint(model),
             "metric": metric,
-            "criterion": _name(criterion),
+            "criterion": _name(scorer),
             "coupling": coupling,
             "exclude": list(exclude),
         },
         logs[metric],
     )
     higher = _higher_is_better(model, metric, mode)
-    scoring = DataScoring(data, None)
-    scoring.models = (model,)
-    scorer = scorer.measured(analysis.groups, scoring.measure)
+    scores = scorer.scores(analysis.groups, (model,))
     values = np.empty((len(analysis.groups), len(rates)))
     with _progress_bar(progress) as bar:
         task = bar.add_task("", total=values.size)
         for row, group in enumerate(analysis.groups):
             bar.update(task, description=group.name)
-            scores = scorer.group_scores(group)
             for column, rate in enumerate(rates):
-                mask = keep_mask(scores, rate)
+                mask = keep_mask(scores[row], rate)
                 removed = int((mask == 0).sum())
                 if not record.has(group.name, removed):
                     with _without(analysis, group, mask):
@@ -270,7 +269,7 @@ class _Record:
         path: the file, or None.
     """
 
-    def __init__(self, path: str | os.PathLike | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._path = None if path is None else Path(path)
         if self._path is not None and self._path.is_dir():
             raise ValueError(f"`path` must be a file. Received: path={str(path)!r}")
@@ -336,14 +335,18 @@ def _fingerprint(model: keras.Model) -> str:
     for variable in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         digest.update(f"{variable.path} {value.dtype} {value.shape}".encode())
-        digest.update(value.view(np.uint8))
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 
-def _name(criterion: str | Callable) -> str:
-    if isinstance(criterion, str):
-        return criterion
-    return getattr(criterion, "__qualname__", type(criterion).__qualname__)
+def _name(criterion: criteria.Criterion) -> str:
+    """What a file says of a criterion."""
+    names = (
+        name
+        for name, kind in criteria.CRITERIA.items()
+        if kind().seeded(0) == criterion.with_data(None)
+    )
+    return next(names, repr(criterion))
 
 
 def _metric(model: keras.Model, logs: dict[str, float], metric: str | None) -> str:
@@ -387,7 +390,7 @@ def _checked(
             "`model` must be compiled with the metric to measure. "
             f"Received: model={model.name!r}"
         )
-    check_repeatable("data", data)
+    check_data("data", data)
     if mode not in MODES:
         raise ValueError(
             f"`mode` must be one of {', '.join(map(repr, MODES))}. "

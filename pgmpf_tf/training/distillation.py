@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras import tree
 from keras.src import backend as keras_backend
 from keras.src.losses.loss import unscale_loss_for_distribution
 
+from pgmpf_tf._checks import check_number, check_type
 from pgmpf_tf.backends.current import check_same_strategy
 
 # Losses whose outputs are scores of classes, of which exactly one is right.
@@ -21,7 +23,50 @@ _OF_CLASSES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
 class Distillation:
+    """A dense network teaches the one that is pruned; `wrap(distillation=)` takes it.
+
+    In training the loss is then (1 - weight) * the task's own + weight * the distance
+    to the teacher's outputs (G. Hinton et al., 2015); penalties on weights keep their
+    strength. An output that is compiled with a categorical cross-entropy gets the
+    Kullback-Leibler divergence from the teacher's class probabilities, softened by the
+    temperature (its `from_logits` says whether outputs are logits), times
+    temperature^2; any other output the mean squared error. History has the distance as
+    `distillation_loss`; validation is on the task's loss alone.
+
+    The teacher is not saved with the model: set `model.teacher` when it is loaded. A
+    `train_step` of the model's own must call `self.compute_loss(x=..., ...)`, or the
+    teacher is not heard.
+
+    Example:
+        >>> teacher = keras.models.load_model("dense.keras")
+        >>> distillation = pgmpf_tf.Distillation(teacher, weight=0.5)
+        >>> model = pgmpf_tf.wrap(keras_model, distillation=distillation)
+
+    Attributes:
+        teacher: a trained network with the same inputs and outputs as the model and
+            weights of its own, a copy of the dense network as a rule.
+        weight: weight of the distance in the loss, in [0, 1].
+        temperature: by which logits are divided, in [0.01, 1000].
+
+    Raises:
+        TypeError: if `teacher` is not a Keras model, or a number is none.
+        ValueError: if a number is out of range.
+    """
+
+    teacher: keras.Model
+    weight: float = 0.5
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        check_type("teacher", self.teacher, keras.Model, "a Keras model")
+        for name, interval in (("weight", "[0, 1]"), ("temperature", "[0.01, 1000]")):
+            value = check_number(name, getattr(self, name), interval)
+            object.__setattr__(self, name, value)
+
+
+class DistillationLoss:
     """How far a model's outputs are from its teacher's, while it is trained.
 
     Not a layer, and not tracked by Keras: weights, summary and files of the model stay
@@ -37,11 +82,13 @@ class Distillation:
 
     def __init__(self, weight: float, temperature: float) -> None:
         self.weight = weight
-        self.model: keras.Model | None = None
+        self.model: keras.Model = None
         self._temperature = temperature
         self._teacher: keras.Model | None = None
         # Made here, under the model's strategy: a training step may not make variables.
-        self._mean = keras.metrics.Mean(name="distillation_loss") if weight else None
+        self._mean: keras.metrics.Mean = None
+        if weight:
+            self._mean = keras.metrics.Mean(name="distillation_loss")
 
     @property
     def teacher(self) -> keras.Model | None:
@@ -53,7 +100,7 @@ class Distillation:
         if not self.weight:
             raise ValueError(
                 "This model was wrapped without a teacher. Wrap the plain model with "
-                "`teacher=` and `distillation=`."
+                "`distillation=pgmpf_tf.Distillation(teacher)`."
             )
         check_teacher(teacher, self.model)
         self._teacher = teacher
@@ -62,18 +109,21 @@ class Distillation:
 
     def check(self) -> None:
         """Raises ValueError if there ought to be a teacher and is none."""
-        if self.weight and self._teacher is None:
+        if self.weight:
+            self._needed_teacher()
+
+    def _needed_teacher(self) -> keras.Model:
+        if self._teacher is None:
             raise ValueError(
                 "This model was wrapped with a teacher, which a file does not hold: "
-                "set `model.teacher` to the dense network again."
+                "set `model.teacher` to the dense network again. Received: teacher=None"
             )
+        return self._teacher
 
     def distance(self, x: Any, outputs: Any, sample_weight: Any) -> Any:
         """The distance to the teacher's outputs on a batch, a scalar."""
-        self.check()
-        taught = tree.map_structure(
-            keras.ops.stop_gradient, self._teacher(x, training=False)
-        )
+        teacher = self._needed_teacher()
+        taught = tree.map_structure(keras.ops.stop_gradient, teacher(x, training=False))
         distance = sum(
             factor * self._of_output(loss, *pair, weights)
             for loss, factor, pair, weights in _by_output(
@@ -156,13 +206,13 @@ def check_teacher(teacher: Any, model: keras.Model) -> None:
         ValueError: if it shares weights with `model`, takes other inputs, gives other
             outputs, or was made under another distribution strategy.
     """
-    if not isinstance(teacher, keras.Model):
-        raise TypeError(f"`teacher` must be a Keras model. Received: {teacher!r}")
+    check_type("teacher", teacher, keras.Model, "a Keras model")
     own = {id(variable) for variable in model.variables}
     if any(id(variable) in own for variable in teacher.variables):
         raise ValueError(
             "`teacher` must not share weights with `model`: it would change with it. "
-            "Give it a copy: keras.models.clone_model(model), then set_weights."
+            "Give it a copy: keras.models.clone_model(model), then set_weights. "
+            f"Received: teacher={teacher.name!r}"
         )
     check_same_strategy("teacher", teacher, model)
     inputs = tree.map_structure(

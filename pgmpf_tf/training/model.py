@@ -12,13 +12,12 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from pgmpf_tf.backends.current import check_strategy
-from pgmpf_tf.scores.contributions import DataScoring
+from pgmpf_tf.backends.current import check_strategy, strategy_scope
+from pgmpf_tf.scores.criterion import Criterion
+from pgmpf_tf.training.assembly import Parts, assemble
 from pgmpf_tf.training.backend import MaskedTrainer
-from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
 from pgmpf_tf.training.progress import Progress
-from pgmpf_tf.training.pruner import Pruner
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.summary import print_summary
 
@@ -47,20 +46,10 @@ class PrunedModel(MaskedTrainer, Functional):
 
     Args:
         model: the model whose layers are shared.
-        pruner: groups, masks and state.
-        settings: the arguments of `wrap`.
-        scoring: the data of criteria that need some.
-        distillation: the teacher, if there is one.
+        parts: what it has beside them.
     """
 
-    def __init__(
-        self,
-        model: keras.Model,
-        pruner: Pruner,
-        settings: Settings,
-        scoring: DataScoring,
-        distillation: Distillation,
-    ) -> None:
+    def __init__(self, model: keras.Model, parts: Parts) -> None:
         inputs, outputs = model.inputs, model.outputs
         if isinstance(model, Functional):
             inputs, outputs = model.input, model.output
@@ -71,16 +60,16 @@ class PrunedModel(MaskedTrainer, Functional):
         for name, value in vars(model).items():
             if isinstance(model, Functional) and name not in known:
                 setattr(self, name, value)
-        self._pruner = pruner
-        self._settings = settings
-        self._progress = Progress(pruner, settings)
+        self._pruner = parts.pruner
+        self._settings = parts.settings
+        self._progress = Progress(parts.pruner, parts.settings)
         # A function, because Keras would save the weights of a model twice.
         self._unwrapped = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
-        self.__dict__["pruning_state"] = pruner.state
-        self._distillation = distillation
-        distillation.model = self
-        lent = {"criterion_data": scoring, "teacher": distillation}
+        self.__dict__["pruning_state"] = parts.pruner.state
+        self._distillation = parts.distillation
+        parts.distillation.model = self
+        lent = {"criterion_data": parts.scoring, "teacher": parts.distillation}
         # A model of the user's own kind may have such an attribute itself.
         lent = {name: lender for name, lender in lent.items() if name not in vars(self)}
         self.__dict__["_lent"] = lent
@@ -322,7 +311,38 @@ class PrunedModel(MaskedTrainer, Functional):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> PrunedModel:
         """The inverse of `get_config`."""
-        from pgmpf_tf.training.wrapping import wrap_with
-
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
-        return wrap_with(model, Settings.from_config(config["pruning"]))
+        return pruned_model(model, Settings.from_config(config["pruning"]))
+
+
+def pruned_model(
+    model: keras.Model,
+    settings: Settings,
+    *,
+    given: keras.Model | None = None,
+    criterion: Criterion | None = None,
+) -> PrunedModel:
+    """`wrap` with all arguments in one object, apart from what no file can hold.
+
+    Args:
+        model: a Functional or Sequential model.
+        settings: the arguments.
+        given: the model that the user had, if `model` was made of it.
+        criterion: the criterion with its data, if they are at hand.
+    """
+    with strategy_scope(model):
+        parts = assemble(model, settings, given, criterion)
+        wrapped = _pruned_class(type(model))(model, parts)
+    parts.scoring.models = (wrapped, *parts.scoring.models)
+    return wrapped
+
+
+@functools.cache
+def _pruned_class(base: type[keras.Model]) -> type[PrunedModel]:
+    """The class of the wrapped model: it keeps the methods of the user's own class."""
+    if base is Functional or not issubclass(base, Functional):
+        return PrunedModel
+    # The name is the registered one: a file is always loaded by PrunedModel, which
+    # wraps the user's model anew.
+    derived = type("PrunedModel", (PrunedModel, base), {"__module__": __name__})
+    return keras.saving.register_keras_serializable("pgmpf_tf")(derived)

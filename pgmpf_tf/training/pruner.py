@@ -12,7 +12,8 @@ from pgmpf_tf.budgets import selection
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
-from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.criterion import filter_matrix
+from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.optimizers import scale_slots
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout
@@ -26,7 +27,7 @@ class Pruner:
         model: the model.
         analysis: which channels live and die together.
         settings: the arguments of `wrap`.
-        measure: tells a criterion that needs data what filters add to the loss.
+        scoring: scores the units.
 
     Attributes:
         analysis: which channels live and die together.
@@ -42,7 +43,7 @@ class Pruner:
         model: keras.Model,
         analysis: Analysis,
         settings: Settings,
-        measure: criteria.Measure,
+        scoring: Scoring,
     ) -> None:
         analysis.check_groups()
         rates = settings.found_rates
@@ -50,11 +51,10 @@ class Pruner:
             rates = selection.group_rates(analysis.groups, settings.target_rate)
         self._model = model
         self._settings = settings
-        self._criterion = settings.resolve_criterion()
-        self._measure = measure
+        self._scoring = scoring
         self.analysis = analysis
         self.groups, self.rates = _pruned(analysis.groups, rates)
-        self._criterion.check(self.groups)
+        scoring.criterion.check(self.groups)
         units = [unit for group in self.groups for unit in group.units.tolist()]
         self._position = np.full(analysis.unit_count + 1, len(units), np.int64)
         self._position[units] = np.arange(len(units))
@@ -70,22 +70,25 @@ class Pruner:
     def _index(self, member: Member) -> np.ndarray:
         return mask_index(member, self._position)
 
-    def measured_criterion(self) -> criteria.Criterion:
-        """The criterion with the weights (and data, if it needs any) of this moment.
+    def scores(self) -> list[np.ndarray]:
+        """The scores of the units of each of `groups`, as of this moment.
 
         Raises:
-            ValueError: if it needs data, and there are none or no loss.
+            ValueError: if a score is not finite, or if the criterion needs data, and
+                there are none or no loss.
         """
-        return self._criterion.measured(self.groups, self._measure)
+        return self._scoring.scores(self.groups)
 
     def settle(self) -> None:
         """Makes the rates meet the budget with the filters that are to go now."""
-        if isinstance(self._settings.rate, Budget):
+        budget = self._settings.rate
+        # A latency is not measured again.
+        if isinstance(budget, Budget) and budget.latency is None:
             self.rates = settle_rates(
                 self._model,
                 dataclasses.replace(self.analysis, groups=self.groups),
-                self.measured_criterion(),
-                self._settings.rate,
+                self.scores(),
+                budget,
                 self.rates,
                 self._settings.round_to,
             )
@@ -110,12 +113,9 @@ class Pruner:
         Raises:
             ValueError: if scores are not finite. Nothing has changed then.
         """
-        criterion = self.measured_criterion()
         masks = [
-            selection.keep_mask(
-                criterion.group_scores(group), rate, self._settings.round_to
-            )
-            for group, rate in zip(self.groups, rates, strict=True)
+            selection.keep_mask(scores, rate, self._settings.round_to)
+            for scores, rate in zip(self.scores(), rates, strict=True)
         ]
         # The last entry is for slices without a unit.
         mask = np.concatenate([*masks, np.ones(1, np.float32)])
@@ -166,7 +166,7 @@ class Pruner:
         squares = np.zeros(self.analysis.unit_count + 1)
         for member in self.analysis.members:
             if member.role == "kernel":
-                slices = np.square(criteria.filter_matrix(member)).sum(axis=1)
+                slices = np.square(filter_matrix(member)).sum(axis=1)
                 np.add.at(squares, member.units, slices)
         return {
             group.name: np.sqrt(squares[group.units]) for group in self.analysis.groups

@@ -10,7 +10,7 @@ import keras
 
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.methods.config import PruningConfig
-from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.optimizers import SUPPRESS
 
 # A step that is beyond the end of any schedule of tfmot: there it gives its last value.
@@ -22,26 +22,26 @@ class Settings:
     """The arguments of `wrap`, apart from the model. See there.
 
     Attributes:
+        config: the method.
+        criterion: without its data.
+        distillation_weight: weight of the distance to a teacher; 0 if there is none.
+        temperature: by which logits are divided for the teacher.
         frozen: names of the layers that were not trainable then. Their filters have no
             masks, also if they are made trainable later.
-        distillation: weight of the distance to a teacher; 0 if there is none.
         found_rates: the rates by which a `Budget` is met, one per group of the
             analysis; they are found once, from the weights before training.
     """
 
     rate: Any
     config: PruningConfig
-    criterion: str | criteria.Scorer
+    criterion: Criterion
     coupling: str
     exclude: tuple[str, ...]
     epochs: int | None
     suppress: str
     round_to: int
     seed: int
-    combine: str
-    normalize: bool
-    loss: Any = None
-    distillation: float = 0.0
+    distillation_weight: float = 0.0
     temperature: float = 4.0
     frozen: tuple[str, ...] = ()
     found_rates: tuple[float, ...] | None = None
@@ -57,22 +57,10 @@ class Settings:
                 f"`suppress` must be one of {', '.join(map(repr, SUPPRESS))}. "
                 f"Received: suppress={self.suppress!r}"
             )
-        _check_number("distillation", self.distillation, 0.0, 1.0)
-        _check_number("temperature", self.temperature, 0.01, 1000.0)
         _check_integer("round_to", self.round_to, 1)
         _check_integer("seed", self.seed, 0)
         if self.epochs is not None:
             self.check_epochs(self.epochs)
-        self.resolve_criterion()
-
-    def resolve_criterion(self) -> criteria.Criterion:
-        """The criterion that the settings name."""
-        return criteria.resolve(
-            self.criterion,
-            combine=self.combine,
-            normalize=self.normalize,
-            seed=self.seed,
-        )
 
     def check_epochs(self, epochs: int) -> None:
         """Raises ValueError if the schedules cannot run in that many epochs."""
@@ -98,14 +86,12 @@ class Settings:
         }
         config["config"] = self.config.get_config()
         config["exclude"] = list(self.exclude)
-        config["loss"] = keras.saving.serialize_keras_object(self.loss)
+        config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
         config["frozen"] = list(self.frozen)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
         if isinstance(self.rate, Budget):
             config["rate"] = {"budget": self.rate.get_config()}
-        if callable(self.criterion):
-            config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
         return config
 
     @classmethod
@@ -114,7 +100,7 @@ class Settings:
         config = dict(config)
         config["config"] = PruningConfig.from_config(config["config"])
         config["exclude"] = tuple(config["exclude"])
-        config["loss"] = keras.saving.deserialize_keras_object(config["loss"])
+        config["criterion"] = keras.saving.deserialize_keras_object(config["criterion"])
         config["frozen"] = tuple(config["frozen"])
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
@@ -122,10 +108,6 @@ class Settings:
         if isinstance(rate, Mapping) and isinstance(rate.get("budget"), Mapping):
             config["rate"] = Budget.from_config(rate["budget"])
             config["found_rates"] = tuple(config["found_rates"])
-        if not isinstance(config["criterion"], str):
-            config["criterion"] = keras.saving.deserialize_keras_object(
-                config["criterion"]
-            )
         return cls(**config)
 
 
@@ -157,15 +139,6 @@ def _load_schedule(config: Mapping[str, Any]) -> Any:
             "load the model's weights into a model wrapped with your schedule instead."
         )
     return schedule.from_config(config["config"])
-
-
-def _check_number(name: str, value: Any, lowest: float, highest: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    if not lowest <= value <= highest:
-        raise ValueError(
-            f"`{name}` must lie in [{lowest:g}, {highest:g}]. Received: {name}={value}"
-        )
 
 
 def _check_integer(name: str, value: Any, lowest: int) -> None:

@@ -96,8 +96,8 @@ def test_several_budgets_are_all_met():
 def rates_of(model, **arguments):
     analysis = analyze(model)
     budget = Budget(**arguments)
-    criterion = resolve("l2", seed=0)
-    rates = find_rates(model, analysis, criterion, budget)
+    scores = resolve("l2").scores(analysis.groups)
+    rates = find_rates(model, analysis, scores, budget)
     return dict(zip((g.name for g in analysis.groups), rates, strict=True))
 
 
@@ -112,12 +112,11 @@ def test_uniform_rates_differ_by_a_unit_at_most():
 def test_global_takes_the_lowest_scores_of_all():
     model = network()
     analysis = analyze(model)
-    criterion = resolve("l2", seed=0)
+    scores_of_groups = resolve("l2").scores(analysis.groups)
     rates = rates_of(model, macs=0.5, strategy="global")
     gone, kept = [], []
-    for group in analysis.groups:
-        scores = np.sort(criterion.group_scores(group))
-        scores = scores / scores.mean()
+    for group, scores in zip(analysis.groups, scores_of_groups, strict=True):
+        scores = np.sort(scores) / scores.mean()
         removed = round(rates[group.name] * len(scores))
         gone += scores[:removed].tolist()
         # A group's last unit stays, however low it scores.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
+from pgmpf_tf import criteria
 from pgmpf_tf.reporting import sections
 from pgmpf_tf.reporting.timeline import timeline
 from pgmpf_tf.scores.sensitivity import Sensitivity
@@ -13,6 +14,8 @@ from tests.training.networks import convnet, cross_entropy, images_and_labels
 DROPS = Sensitivity(
     ("first", "second"), (0.5,), np.array([[0.8], [0.5]]), 0.9, "accuracy", True
 )
+TEACHER = convnet("teacher")
+DATA = images_and_labels(8)
 
 
 def largest(filters):
@@ -36,11 +39,13 @@ def history_of(model):
         {"rate": pgmpf_tf.Budget(params=0.3, strategy="global")},
         {"rate": pgmpf_tf.Budget(macs=0.3, strategy="sensitivity", sensitivity=DROPS)},
         {"method": pgmpf_tf.PruningConfig(frequency=2, dropout=0.25)},
-        {"criterion": largest, "combine": "max", "normalize": True},
+        {"criterion": criteria.Custom(largest, combine="max", normalize=True)},
+        {"criterion": "random", "seed": 5},
         {"exclude": ("first", "scores"), "coupling": "independent", "round_to": 2},
-        {"epochs": 7, "suppress": "update", "pretrained": True, "dropout": 0.1},
-        {"distillation": 0.25, "temperature": 2.0},
-        {"criterion": "taylor", "loss": "mse", "data": images_and_labels(8)},
+        {"epochs": 7, "suppress": "update", "seed": 3},
+        {"distillation": pgmpf_tf.Distillation(TEACHER, 0.25, temperature=2.0)},
+        {"criterion": criteria.Taylor(DATA, combine="max")},
+        {"criterion": criteria.Taylor(DATA, "sparse_categorical_crossentropy")},
     ],
     ids=lambda arguments: ",".join(arguments) or "default",
 )
@@ -51,16 +56,16 @@ def test_the_code_makes_a_model_with_the_same_settings(arguments):
         "model": dense,
         "largest": largest,
         "sensitivity": DROPS,
-        "teacher": convnet("teacher"),
-        "data": arguments.get("data"),
+        "teacher": TEACHER,
+        "data": DATA,
     }
-    if "distillation" in arguments:
-        arguments = {**arguments, "teacher": names["teacher"]}
     model = pgmpf_tf.wrap(dense, **arguments)
     exec(sections.code(timeline(history_of(model))), names)
     again = names["model"]
     assert again is not model
     assert again.pruning_settings == model.pruning_settings
+    assert again.teacher is model.teacher
+    assert again.criterion_data is model.criterion_data
 
 
 def test_the_code_tells_each_call_of_fit():

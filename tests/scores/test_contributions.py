@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pgmpf_tf import Budget, compact, criteria, profile
 from pgmpf_tf.channels.analysis import analyze
-from pgmpf_tf.scores.contributions import DataScoring
+from pgmpf_tf.scores.contributions import measure
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
     assert_pruned,
@@ -22,11 +22,8 @@ layers = keras.layers
 def scores(model, data, loss, **options):
     """The scores of all units, by group."""
     groups = analyze(model).groups
-    scoring = DataScoring(data, loss)
-    scoring.models = (model,)
-    criterion = criteria.resolve("taylor", seed=0, **options)
-    measured = criterion.measured(groups, scoring.measure)
-    return {group.name: measured.group_scores(group) for group in groups}
+    found = criteria.Taylor(data, loss, **options).scores(groups, (model,))
+    return {group.name: values for group, values in zip(groups, found, strict=True)}
 
 
 def perceptron():
@@ -78,10 +75,8 @@ def test_a_filter_contributes_what_the_loss_changes_by_when_it_is_scaled():
     ]
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     group = next(g for g in analyze(model).groups if g.name == "second")
-    scoring = DataScoring(dataset, loss)
-    scoring.models = (model,)
     member = next(m for m in group.members if m.variable is kernel)
-    (found,) = scoring.measure([member])
+    (found,) = measure([model], [member], dataset, loss)
     assert found.shape == (6, 2)
     np.testing.assert_allclose(found, slopes, rtol=1e-4, atol=1e-7)
 
@@ -115,7 +110,9 @@ class Counted(keras.utils.PyDataset):
 
 def test_fit_scores_anew_at_each_update_and_leaves_no_trace():
     data = Counted()
-    model = wrap(convnet(), 0.5, criterion="taylor", data=data)
+    model = wrap(convnet(), 0.5, criterion=criteria.Taylor(data))
+    assert data.passes == 1  # for a look at the first batch
+    data.passes = 0
     model.compile(keras.optimizers.SGD(0.05), cross_entropy(), metrics=["accuracy"])
     x, y = images_and_labels()
     history = model.fit(x, y, 8, epochs=3, verbose=0, validation_data=(x, y))
@@ -132,7 +129,7 @@ def test_fit_scores_anew_at_each_update_and_leaves_no_trace():
 
 def test_the_least_contribution_goes():
     plain, (x, y) = convnet(), images_and_labels()
-    model = wrap(plain, 0.5, criterion="taylor", data=(x, y), loss=cross_entropy())
+    model = wrap(plain, 0.5, criterion=criteria.Taylor((x, y), cross_entropy()))
     found = scores(plain, (x, y), cross_entropy())
     model.apply_masks()
     for name, mask in model.masks().items():
@@ -149,18 +146,17 @@ def test_the_loss_is_the_given_one_or_a_compiled_one():
     }
 
     def found(model):
-        group = model._pruner.groups[0]
-        return model._pruner.measured_criterion().group_scores(group)
+        return model._pruner.scores()[0]
 
     plain = perceptron()
     # A penalty is part of the training loss, and none of the task's.
     plain.get_layer("first").kernel.regularizer = keras.regularizers.L2(1.0)
     plain.compile("sgd", "mae")
-    model = wrap(plain, 0.5, criterion="taylor", data=data)
+    model = wrap(plain, 0.5, criterion=criteria.Taylor(data))
     np.testing.assert_allclose(found(model), expected["mae"], rtol=1e-5)
     model.compile("sgd", "mse")
     np.testing.assert_allclose(found(model), expected["mse"], rtol=1e-5)
-    model = wrap(plain, 0.5, criterion="taylor", data=data, loss="mse")
+    model = wrap(plain, 0.5, criterion=criteria.Taylor(data, "mse"))
     np.testing.assert_allclose(found(model), expected["mse"], rtol=1e-5)
 
 
@@ -185,14 +181,16 @@ def test_several_outputs_have_their_losses_and_weights():
 def test_a_loaded_model_asks_for_its_data(tmp_path):
     data = images_and_labels()
     model = wrap(
-        convnet(), 0.5, criterion="taylor", data=data, loss=cross_entropy(), epochs=2
+        convnet(), 0.5, criterion=criteria.Taylor(data, cross_entropy()), epochs=2
     )
     model.compile(keras.optimizers.SGD(0.05), cross_entropy())
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.criterion_data is None
-    with pytest.raises(ValueError, match=r"needs data.*`model\.criterion_data`"):
+    with pytest.raises(ValueError, match=r"needs `data`.*`model\.criterion_data`"):
         loaded.fit(*data, verbose=0)
+    with pytest.raises(ValueError, match="needs `data` with targets"):
+        loaded.criterion_data = data[0]
     loaded.criterion_data = data
     assert loaded.criterion_data is data
     loaded.apply_masks()
@@ -206,7 +204,7 @@ def test_a_budget_whose_units_compete():
     plain.compile("sgd", cross_entropy())
     data = images_and_labels()
     budget = Budget(macs=0.4, strategy="global")
-    model = wrap(plain, budget, criterion="taylor", data=data)
+    model = wrap(plain, budget, criterion=criteria.Taylor(data))
     model.apply_masks()
     assert 0.3 < profile(compact(model)).macs / profile(plain).macs <= 0.6
 
@@ -221,21 +219,50 @@ def test_half_precision():
 
 def test_what_is_missing_is_named():
     x, y = images_and_labels()
-    taylor = {"criterion": "taylor", "loss": cross_entropy()}
-    with pytest.raises(ValueError, match="criterion='taylor' needs `data`"):
-        wrap(convnet(), criterion="taylor")
     with pytest.raises(ValueError, match="`data` is gone through several times"):
-        wrap(convnet(), data=iter([(x, y)]), **taylor)
-    with pytest.raises(ValueError, match=r"needs a loss: compile.*`loss=`"):
-        wrap(convnet(), criterion="taylor", data=(x, y)).apply_masks()
-    with pytest.raises(ValueError, match=r"needs a loss: compile.*`loss=`"):
-        wrap(convnet(), Budget(macs=0.5), criterion="taylor", data=(x, y))
-    with pytest.raises(ValueError, match="needs data with targets"):
-        wrap(convnet(), data=x, **taylor).apply_masks()
-    empty = tf.data.Dataset.from_tensor_slices((x[:0], y[:0])).batch(4)
-    with pytest.raises(ValueError, match="`data` must hold at least one batch"):
-        wrap(convnet(), data=empty, **taylor).apply_masks()
-    lost = wrap(convnet(), data=(x * np.nan, y), **taylor)
+        criteria.Taylor(iter([(x, y)]))
+    with pytest.raises(ValueError, match=r"needs `data`.*criteria\.Taylor\(data\)"):
+        wrap(convnet(), criterion="taylor")
+    with pytest.raises(ValueError, match="needs a loss: compile"):
+        wrap(convnet(), criterion=criteria.Taylor((x, y))).apply_masks()
+    with pytest.raises(ValueError, match="needs a loss: compile"):
+        wrap(convnet(), Budget(macs=0.5), criterion=criteria.Taylor((x, y)))
+    with pytest.raises(ValueError, match="`criterion_data` is for a criterion that"):
+        wrap(convnet()).criterion_data = (x, y)
+    lost = wrap(convnet(), criterion=criteria.Taylor((x * np.nan, y), cross_entropy()))
     with pytest.raises(ValueError, match="score NaN or infinity"):
         lost.apply_masks()
     assert all(mask.all() for mask in lost.masks().values())
+
+
+def batches(x, y):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+
+
+X, Y = images_and_labels(8)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (X, "needs `data` with targets"),
+        (tf.data.Dataset.from_tensors(X), "needs `data` with targets"),
+        (batches(X[:0], Y[:0]), "`data` must hold at least one batch"),
+        ((X[..., :1], Y), r"must fit .*\(None, 6, 6, 2\).*x \(8, 6, 6, 1\)"),
+        ((X[:, 0], Y), r"must fit .*x \(8, 6, 2\) and y \(8,\)"),
+        ((X, np.ones((8, 2, 3))), r"must fit .*y \(8, 2, 3\)"),
+        (({"a": X, "b": X}, Y), "must fit"),
+        (object(), "`data` must be what `fit` takes"),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_data_that_do_not_fit_are_refused_by_wrap(data, message, compiled):
+    model = convnet()
+    weights = model.get_weights()
+    if compiled:
+        model.compile("sgd", cross_entropy())
+    taylor = criteria.Taylor(data, None if compiled else cross_entropy())
+    with pytest.raises(ValueError, match=message):
+        wrap(model, criterion=taylor)
+    for value, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(value, before)

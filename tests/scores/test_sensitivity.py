@@ -164,9 +164,12 @@ def test_other_criteria(whole):
     x, y = images_and_labels()
     table = measure(compiled(), (0.5,), criterion="taylor")
     plain = compiled()
-    pgmpf_tf.wrap(plain, {"first": 0.5}, criterion="taylor", data=(x, y)).apply_masks()
+    taylor = pgmpf_tf.criteria.Taylor((x, y))
+    pgmpf_tf.wrap(plain, {"first": 0.5}, criterion=taylor).apply_masks()
     expected = plain.evaluate(x, y, verbose=0, return_dict=True)["loss"]
     assert table.values[0, 0] == pytest.approx(expected, rel=1e-5)
+    own = measure(compiled(), (0.5,), criterion=taylor)
+    np.testing.assert_array_equal(own.values, table.values)
     assert table.values[0, 0] != pytest.approx(whole.values[0, 1], rel=1e-3)
     with pytest.raises(ValueError, match=r"group 'second'.*has none"):
         measure(compiled(), criterion="batchnorm_scale")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pgmpf_tf.scores.criteria import Taylor
+from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.recalibration import recalibrate
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
@@ -83,9 +85,8 @@ def test_a_teacher_and_a_criterion_on_data():
         teacher = keras.models.clone_model(convnet(batchnorm=False))
         return make(
             OPTIMIZERS["sgd"],
-            teacher=teacher,
-            criterion="taylor",
-            data=(x, y),
+            distillation=Distillation(teacher),
+            criterion=Taylor((x, y)),
         )
 
     single = taught()
@@ -98,7 +99,7 @@ def test_a_teacher_and_a_criterion_on_data():
         np.testing.assert_allclose(history[name], expected[name], rtol=1e-3)
     plain = convnet()
     with pytest.raises(ValueError, match=r"`teacher` was made under no strategy"):
-        wrap(model._unwrapped(), teacher=plain)
+        wrap(model._unwrapped(), distillation=Distillation(plain))
 
 
 def test_recalibration():
@@ -143,7 +144,7 @@ def test_a_wrap_in_the_scope_of_another_strategy_is_refused():
     plain = convnet()
     with (
         STRATEGY.scope(),
-        pytest.raises(ValueError, match=r"MirroredStrategy.*made under no strategy"),
+        pytest.raises(ValueError, match=r"made under no strategy.*MirroredStrategy"),
     ):
         wrap(plain, 0.5)
 

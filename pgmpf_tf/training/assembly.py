@@ -1,0 +1,98 @@
+"""All that a wrapped model is made of, put together from the arguments of `wrap`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import keras
+
+from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.search import find_rates
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.scores.criterion import Criterion
+from pgmpf_tf.scores.scoring import Scoring
+from pgmpf_tf.training.distillation import DistillationLoss
+from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a wrapped model has beside the layers of the plain one.
+
+    Attributes:
+        settings: the arguments of `wrap`, with the rates that meet a budget.
+        pruner: groups, masks and state.
+        scoring: the criterion, which data may be given to.
+        distillation: the teacher's part of the loss.
+    """
+
+    settings: Settings
+    pruner: Pruner
+    scoring: Scoring
+    distillation: DistillationLoss
+
+
+def assemble(
+    model: keras.Model,
+    settings: Settings,
+    given: keras.Model | None,
+    criterion: Criterion | None,
+) -> Parts:
+    """Finds groups, rates and masks; makes variables, but trains nothing.
+
+    Args:
+        model: a Functional or Sequential model.
+        settings: the arguments of `wrap`.
+        given: the model that the user had, if `model` was made of it.
+        criterion: the criterion with its data, if they are at hand.
+
+    Raises:
+        ValueError: if there is nothing to prune, a pattern matches nothing, or a budget
+            cannot be met.
+    """
+    scoring = Scoring(criterion or settings.criterion, (model, given or model))
+    with only_frozen(model, settings.frozen):
+        analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
+        if isinstance(settings.rate, Budget) and settings.found_rates is None:
+            rates = find_rates(
+                model,
+                analysis,
+                scoring.scores(analysis.groups),
+                settings.rate,
+                settings.round_to,
+            )
+            settings = dataclasses.replace(settings, found_rates=rates)
+        pruner = Pruner(model, analysis, settings, scoring)
+        distillation = DistillationLoss(
+            settings.distillation_weight, settings.temperature
+        )
+    return Parts(settings, pruner, scoring, distillation)
+
+
+def leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers of a model that hold no other layers."""
+    # Not `model._flatten_layers()`: a model may hold others that are not in its graph,
+    # such as a teacher with layers of the same names.
+    layers = [inner for layer in model.layers for inner in layer._flatten_layers()]
+    return [layer for layer in layers if not layer._layers]
+
+
+@contextlib.contextmanager
+def only_frozen(model: keras.Model, names: Sequence[str]) -> Iterator[None]:
+    """Makes exactly the layers `names` not trainable, for a while.
+
+    A model loaded from a file must find the units that it had when it was wrapped.
+    """
+    changed = [
+        layer for layer in leaves(model) if layer.trainable == (layer.name in names)
+    ]
+    for layer in changed:
+        layer.trainable = not layer.trainable
+    try:
+        yield
+    finally:
+        for layer in changed:
+            layer.trainable = not layer.trainable
