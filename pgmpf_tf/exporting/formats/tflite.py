@@ -31,7 +31,8 @@ class TFLite(Format):
         """Converts the model.
 
         Raises:
-            ValueError: an operation of the model has no built-in counterpart.
+            ValueError: an operation of the model has no built-in counterpart, or needs
+                the batch to be fixed.
         """
         import tensorflow as tf
 
@@ -48,6 +49,12 @@ class TFLite(Format):
                     warnings.filterwarnings("ignore", message)
                     content = converter.convert()
             except Exception as error:  # the converter has no type of its own for this
+                if "TensorList" in str(error) and signature.batch_size is None:
+                    raise ValueError(
+                        "`batch_size` must be given for a model with recurrent layers: "
+                        "TFLite holds their states in arrays of a fixed size. "
+                        f"{received('batch_size', None)}"
+                    ) from error
                 raise ValueError(
                     "`model` must consist of operations that TFLite has: "
                     f"{_reason(error)}. {received('model', signature.model.name)}"

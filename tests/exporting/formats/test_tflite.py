@@ -116,3 +116,50 @@ def test_too_little_agreement_raises_and_keeps_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
     report = export(model, tmp_path / "out", min_agreement=0.1, **arguments)
     assert 0.1 <= report["tflite"].top1_agreement < 0.9
+
+
+@pytest.mark.parametrize("cell", [layers.LSTM, layers.GRU])
+def test_recurrent_layers_need_a_fixed_batch_and_say_so(tmp_path, cell):
+    inputs = keras.Input((5, 3), name="x")
+    model = keras.Model(inputs, layers.Dense(2)(cell(4)(inputs)))
+    with pytest.raises(ValueError, match=r"`batch_size` must be given.*recurrent"):
+        export(model, tmp_path / "out", "tflite", verbose=False)
+    report = export(model, tmp_path, "tflite", batch_size=1, verbose=False)
+    assert report["tflite"].max_deviation < 1e-5
+
+
+def test_int16x8_is_closer_than_int8(tmp_path):
+    model, data = convnet(filters=32, classes=10), images(64)
+    errors = {}
+    for quantize in ("int8", "int16x8"):
+        report = export(
+            model,
+            tmp_path,
+            "tflite",
+            quantize=quantize,
+            representative_data=data,
+            min_agreement=0.5,
+            verbose=False,
+        )
+        errors[quantize] = report["tflite"].relative_error
+    assert errors["int16x8"] < errors["int8"]
+    ports, everything = tensors(tmp_path / "model_int16x8.tflite")
+    assert ports == {"float32"}
+    assert {"int8", "int16"} <= everything
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_outputs_without_classes_are_held_to_an_error(tmp_path, classes):
+    """Ranges of data a thousand times too small, and no classes to disagree on."""
+    model, data = convnet(classes=classes), images(32)
+    with pytest.raises(VerificationError, match="variation"):
+        export(
+            model,
+            tmp_path / "out",
+            "tflite",
+            quantize="int8",
+            representative_data=data / 1000,
+            verification_data=data,
+            min_agreement=None if classes == 1 else 0,
+            verbose=False,
+        )
