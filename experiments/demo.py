@@ -11,10 +11,11 @@ import shutil
 from pathlib import Path
 
 import rich
-from absl import app, flags
+from absl import flags
 
-from experiments.run import report, settings, training
+from experiments.run import presentation, settings
 from experiments.run import runner as runs
+from experiments.run.launching import launch
 
 SETTINGS = settings.resolve(
     "quick",
@@ -29,19 +30,21 @@ SETTINGS = settings.resolve(
 )
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """Where to."""
+    flags.DEFINE_string("demo_dir", "runs/demo", "Folder of the demo's files.")
+
+
+def main(_: list[str]) -> None:
     """Runs the demo; one that was stopped goes on, one that is finished starts anew."""
-    del argv
-    training.quiet()
     directory = Path(flags.FLAGS.demo_dir)
     if (directory / "result.json").is_file():
         shutil.rmtree(directory)
     result = runs.run(SETTINGS, directory)
-    rich.print(report.table(result))
+    rich.print(presentation.table(result))
     rich.print(f"Networks, exports and metrics are in {directory}.")
     rich.print(f"Open {directory / 'report.html'} in a browser to look at the run.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("demo_dir", "runs/demo", "Folder of the demo's files.")
-    app.run(main)
+    launch(main, define_flags, resumes=True)

@@ -35,10 +35,10 @@ from typing import Any
 
 import keras
 import rich
-from absl import app, flags
+from absl import flags
 
 from experiments.run import runner as runs
-from experiments.run import training
+from experiments.run.launching import launch
 from experiments.run.settings import Settings, resolve
 
 BASELINE = "baseline"
@@ -141,17 +141,21 @@ def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
     return failed
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """Where to."""
+    flags.DEFINE_string(
+        "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
+    )
+
+
+def main(arguments: list[str]) -> None:
     """Runs the sweep whose file is named."""
-    if len(argv) != 2:
-        raise app.UsageError("Name one sweep: experiments/sweeps/main.json, say.")
-    training.quiet()
-    path = Path(argv[1])
+    path = Path(arguments[0])
     output_dir = Path(flags.FLAGS.output_dir or Path("runs") / path.stem)
     try:
         planned = plan(json.loads(path.read_text("utf-8")), output_dir)
-    except (OSError, ValueError) as error:
-        raise app.UsageError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     failed = execute(planned)
     if failed:
         sys.exit(f"{len(failed)} of {len(planned)} runs failed.")
@@ -159,7 +163,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
-    )
-    app.run(main)
+    launch(main, define_flags, arguments=(1, 1), resumes=True)

@@ -14,10 +14,12 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from experiments.run.launching import launch
 from experiments.studies import figures
 from experiments.sweep import BASELINE
+from pgmpf_tf._files import staged
 
 DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
 """Rows that are no variants of the sweep: they cost all multiply-accumulates."""
@@ -253,28 +255,27 @@ def _points(mean: float, std: float | None, form: str) -> str:
     return text if std is None else f"{text} ± {100 * std:.2f}"
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """Where to."""
+    flags.DEFINE_string("results_dir", "experiments/results", "Where to write.")
+
+
+def main(arguments: list[str]) -> None:
     """Writes the tables and figures of the sweep whose folder is named."""
-    if len(argv) != 2:
-        raise app.UsageError("Name one sweep's folder: runs/main, say.")
-    folder, results = Path(argv[1]), Path(flags.FLAGS.results_dir)
-    try:
-        records = collect(folder)
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    results.mkdir(parents=True, exist_ok=True)
+    folder, results = Path(arguments[0]), Path(flags.FLAGS.results_dir)
+    records = collect(folder)
     name = folder.name
     text = markdown(name, records)
-    (results / f"{name}.md").write_text(text, "utf-8")
     shared = {key: _common(records, key) for key in ("settings", "environment")}
     runs = [{k: v for k, v in record.items() if k not in shared} for record in records]
     summary = shared | {"summary": summarise(records), "runs": runs}
-    (results / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
-    figures.draw_curves(records, results / f"{name}_curves.png")
-    figures.draw_macs(records, results / f"{name}_macs.png")
+    with staged(results) as staging:
+        (staging / f"{name}.md").write_text(text, "utf-8")
+        (staging / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
+        figures.draw_curves(records, staging / f"{name}_curves.png")
+        figures.draw_macs(records, staging / f"{name}_macs.png")
     print(text)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("results_dir", "experiments/results", "Where to write.")
-    app.run(main)
+    launch(main, define_flags, arguments=(1, 1))

@@ -19,81 +19,78 @@ import typing
 from typing import Any
 
 import rich
-from absl import app, flags
+from absl import flags
 
-from experiments.run import report, settings, training
+from experiments.run import presentation, strategies
 from experiments.run import runner as runs
-
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the run.", required=True
-)
-_RECIPE = flags.DEFINE_enum(
-    "recipe",
-    "quick",
-    list(settings.RECIPES),
-    "Default values: quick is for small data on a CPU; the others are the paper's.",
-)
+from experiments.run.launching import launch
+from experiments.run.settings import RECIPES, Settings, resolve
 
 
-def _define_flags() -> dict[str, flags.FlagHolder]:
+def define_flags() -> None:
     """A flag for every field of `Settings`, without a value until it is given."""
-    types = typing.get_type_hints(settings.Settings)
-    return {
-        field.name: _define_flag(field, types[field.name])
-        for field in dataclasses.fields(settings.Settings)
-    }
+    flags.DEFINE_string("output_dir", None, "Folder of the run.", required=True)
+    flags.DEFINE_enum(
+        "recipe",
+        "quick",
+        list(RECIPES),
+        "Default values: quick is for small data on a CPU; the others are the paper's.",
+    )
+    types = typing.get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        _define_flag(field, types[field.name])
 
 
-def _define_flag(field: dataclasses.Field, type_: Any) -> flags.FlagHolder:
+def _define_flag(field: dataclasses.Field[Any], type_: Any) -> None:
     default, choices = field.default, field.metadata["choices"]
     shown = ",".join(default) if isinstance(default, tuple) else default
     text = field.metadata["help"]
     if shown not in (None, ""):
         text += f" (quick: {shown})"
-    if choices:
-        return flags.DEFINE_enum(field.name, None, choices, text)
     members = {*typing.get_args(type_), type_}
-    if isinstance(default, tuple):
-        return flags.DEFINE_list(field.name, None, text)
-    if int in members:
-        return flags.DEFINE_integer(field.name, None, text)
-    if float in members:
-        return flags.DEFINE_float(field.name, None, text)
-    return flags.DEFINE_string(field.name, None, text)
+    if choices:
+        flags.DEFINE_enum(field.name, None, choices, text)
+    elif isinstance(default, tuple):
+        flags.DEFINE_list(field.name, None, text)
+    elif int in members:
+        flags.DEFINE_integer(field.name, None, text)
+    elif float in members:
+        flags.DEFINE_float(field.name, None, text)
+    else:
+        flags.DEFINE_string(field.name, None, text)
 
 
-_FLAGS = _define_flags()
-
-
-def settings_from_flags() -> settings.Settings:
+def settings_from_flags() -> Settings:
     """The recipe with what the command line changes.
 
     Raises:
         ValueError: if a value is out of range.
     """
-    given = {
-        name: holder.value
-        for name, holder in _FLAGS.items()
-        if holder.value is not None
-    }
+    names = [field.name for field in dataclasses.fields(Settings)]
+    values = {name: flags.FLAGS[name].value for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
     if "lr_drops" in given:
-        given["lr_drops"] = [float(drop) for drop in given["lr_drops"]]
-    return settings.resolve(_RECIPE.value, **given)
+        given["lr_drops"] = [_fraction(drop) for drop in given["lr_drops"]]
+    return resolve(flags.FLAGS.recipe, **given)
 
 
-def main(argv: list[str]) -> None:
-    """Runs what the flags say."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    training.quiet()
+def _fraction(text: str) -> float:
     try:
-        chosen = settings_from_flags()
-        strategy = training.strategy(chosen.strategy)
-        result = runs.run(chosen, _OUTPUT_DIR.value, strategy)
-    except (ValueError, FileNotFoundError) as error:
-        raise app.UsageError(str(error)) from error
-    except training.LOST_WORKER as error:
-        if not training.is_multi_worker(strategy):
+        return float(text)
+    except ValueError as error:
+        raise ValueError(
+            f"`lr_drops` must be fractions in (0, 1). Received: {text!r}"
+        ) from error
+
+
+def main(_: list[str]) -> None:
+    """Runs what the flags say."""
+    chosen, output_dir = settings_from_flags(), flags.FLAGS.output_dir
+    strategy = strategies.strategy(chosen.strategy)
+    try:
+        result = runs.run(chosen, output_dir, strategy)
+    except strategies.LOST_WORKER as error:
+        if not strategies.is_multi_worker(strategy):
             raise
         sys.exit(
             "Another worker has died or cannot be reached. Start all workers again "
@@ -101,9 +98,9 @@ def main(argv: list[str]) -> None:
             f"({error.message})"
         )
     if result:
-        rich.print(report.table(result))
-        rich.print(f"The run in {_OUTPUT_DIR.value} is finished.")
+        rich.print(presentation.table(result))
+        rich.print(f"The run in {output_dir} is finished.")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags, resumes=True)

@@ -18,7 +18,7 @@ import statistics
 from typing import Any
 
 import keras
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.progress import track
 
@@ -26,6 +26,8 @@ import pgmpf_tf
 from experiments.benchmarks.measuring import seconds, show
 from experiments.networks import applications
 from experiments.run.evaluation import environment
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 
 NETWORKS = ("ResNet50", "MobileNetV2", "EfficientNetB0", "DenseNet121")
 COUPLINGS = ("grouped", "independent")
@@ -73,23 +75,8 @@ def measure(name: str, fraction: float, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def main(argv: list[str]) -> None:
-    """Measures, prints, and writes the file."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    rows = []
-    for name in flags.FLAGS.network:
-        rows += measure(name, flags.FLAGS.macs, flags.FLAGS.runs)
-        keras.utils.clear_session()
-    show(Console(), f"Budget(macs={flags.FLAGS.macs})", rows)
-    if flags.FLAGS.output:
-        path = pathlib.Path(flags.FLAGS.output) / "budget.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        result = {"macs": flags.FLAGS.macs, "seed": SEED, "machine": environment()}
-        path.write_text(json.dumps(result | {"rows": rows}, indent=2) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
+def define_flags() -> None:
+    """What to measure, and where to write."""
     flags.DEFINE_multi_enum(
         "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
     )
@@ -98,4 +85,20 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer("runs", 5, "Searches per row.", lower_bound=1)
     flags.DEFINE_string("output", None, "Directory for budget.json; none if not given.")
-    app.run(main)
+
+
+def main(_: list[str]) -> None:
+    """Measures, prints, and writes the file."""
+    rows = []
+    for name in flags.FLAGS.network:
+        rows += measure(name, flags.FLAGS.macs, flags.FLAGS.runs)
+        keras.utils.clear_session()
+    show(Console(), f"Budget(macs={flags.FLAGS.macs})", rows)
+    if flags.FLAGS.output:
+        path = pathlib.Path(flags.FLAGS.output) / "budget.json"
+        result = {"macs": flags.FLAGS.macs, "seed": SEED, "machine": environment()}
+        write_text(path, json.dumps(result | {"rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    launch(main, define_flags)

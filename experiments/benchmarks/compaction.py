@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 import keras
-from absl import app, flags
+from absl import flags
 from keras import layers
 from rich.console import Console
 from rich.progress import track
@@ -26,6 +26,8 @@ import pgmpf_tf
 from experiments.benchmarks.measuring import seconds, show
 from experiments.networks import applications
 from experiments.run.evaluation import environment
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
 
 NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
@@ -119,14 +121,28 @@ def deepen(depth: int) -> dict[str, Any]:
     }
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """What to measure, and where to write."""
+    flags.DEFINE_multi_enum(
+        "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
+    )
+    flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
+    flags.DEFINE_list(
+        "depths",
+        ["164", "326", "650", "1001"],
+        "Depths 9n + 2 of the chains; may be empty.",
+    )
+    flags.DEFINE_string(
+        "output", None, "Directory for compaction.json; none if not given."
+    )
+
+
+def main(_: list[str]) -> None:
     """Measures, prints, and writes the file."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     try:
         depths = [int(depth) for depth in flags.FLAGS.depths]
     except ValueError as error:
-        raise app.UsageError(f"depths must be integers: {error}") from error
+        raise ValueError(f"--depths must be integers: {error}") from error
     console = Console()
     networks = []
     for name in flags.FLAGS.network:
@@ -140,22 +156,9 @@ def main(argv: list[str]) -> None:
     show(console, "bottleneck ResNets", chains)
     if flags.FLAGS.output:
         path = pathlib.Path(flags.FLAGS.output) / "compaction.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
         result = {"machine": environment(), "networks": networks, "chains": chains}
-        path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        write_text(path, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_multi_enum(
-        "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
-    )
-    flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
-    flags.DEFINE_list(
-        "depths",
-        ["164", "326", "650", "1001"],
-        "Depths 9n + 2 of the chains; may be empty.",
-    )
-    flags.DEFINE_string(
-        "output", None, "Directory for compaction.json; none if not given."
-    )
-    app.run(main)
+    launch(main, define_flags)

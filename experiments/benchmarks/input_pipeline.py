@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -33,14 +33,8 @@ from experiments.data import datasets
 from experiments.data.datasets import Data
 from experiments.networks import models
 from experiments.run.evaluation import environment
-
-_TURNS = flags.DEFINE_integer("turns", 5, "Alternations per case.", lower_bound=1)
-_IMAGES = flags.DEFINE_integer(
-    "images", 512, "JPEG files to make; ten times as many small images.", lower_bound=32
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Directory for input_pipeline.json; none if not given."
-)
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 
 # The median size of ImageNet's images; their files have about 110 kB.
 JPEG_HEIGHT, JPEG_WIDTH, JPEG_QUALITY = 375, 500, 92
@@ -200,18 +194,30 @@ def show(results: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """How much to measure, and where to write."""
+    flags.DEFINE_integer("turns", 5, "Alternations per case.", lower_bound=1)
+    flags.DEFINE_integer(
+        "images",
+        512,
+        "JPEG files to make; ten times as many small images.",
+        lower_bound=32,
+    )
+    flags.DEFINE_string(
+        "output", None, "Directory for input_pipeline.json; none if not given."
+    )
+
+
+def main(_: list[str]) -> None:
     """Measures, prints, and writes the file."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    results = [measure(name, _TURNS.value, _IMAGES.value) for name in CASES]
+    turns, images = flags.FLAGS.turns, flags.FLAGS.images
+    results = [measure(name, turns, images) for name in CASES]
     show(results)
-    if _OUTPUT.value:
-        path = pathlib.Path(_OUTPUT.value) / "input_pipeline.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        report = {"machine": environment(), "results": results}
-        path.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    if flags.FLAGS.output:
+        path = pathlib.Path(flags.FLAGS.output) / "input_pipeline.json"
+        record = {"machine": environment(), "results": results}
+        write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags)

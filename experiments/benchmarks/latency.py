@@ -25,12 +25,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 
 import pgmpf_tf
 from experiments.benchmarks.tflite_operations import operation_milliseconds
 from experiments.networks import models
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 from pgmpf_tf.exporting.formats.saved_model import SavedModel
 from pgmpf_tf.exporting.formats.tflite import TFLite
 
@@ -39,21 +41,6 @@ SIZES = {"resnet20": 32, "resnet50": 224, "mobilenetv2": 224, "efficientnetb0": 
 
 DENSE = 0
 """Stands for the dense network where others have their `round_to`."""
-
-_NETWORK = flags.DEFINE_multi_enum(
-    "network", list(SIZES), list(SIZES), "Network to measure (repeatable)."
-)
-_PRECISION = flags.DEFINE_multi_enum(
-    "precision", ["float32", "int8"], ["float32", "int8"], "Of the TFLite files."
-)
-_RATE = flags.DEFINE_float("rate", 0.5, "Fraction of the filters to remove.")
-_ROUND_TO = flags.DEFINE_multi_integer(
-    "round_to", [1, 8], "The filters kept are a multiple of this (repeatable)."
-)
-_THREADS = flags.DEFINE_multi_integer("threads", [1, 2], "Threads (repeatable).")
-_ROUNDS = flags.DEFINE_integer("rounds", 30, "Turns of each candidate.", lower_bound=3)
-_WORK_DIR = flags.DEFINE_string("work_dir", "runs/latency", "Models and measurements.")
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for latency.md.")
 
 _CONSOLE = Console(stderr=True)
 
@@ -93,27 +80,44 @@ class Measurement:
         return self.speedup / self.macs_ratio
 
 
-def build(network: str, round_to: int) -> keras.Model:
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and how.
+
+    Attributes:
+        rate: the fraction of the filters to remove.
+        round_to: of the small networks, one after the other.
+        rounds: turns of each candidate.
+        work_dir: where models and measurements are kept.
+    """
+
+    rate: float
+    round_to: tuple[int, ...]
+    rounds: int
+    work_dir: Path
+
+
+def build(network: str, rate: float, round_to: int) -> keras.Model:
     """The dense network (`round_to` is `DENSE`), or its small one."""
     keras.utils.set_random_seed(0)
     shape = (SIZES[network], SIZES[network], 3)
     model = models.build(network, input_shape=shape, num_classes=1000)
     if round_to == DENSE:
         return model
-    pruned = pgmpf_tf.wrap(model, _RATE.value, round_to=round_to)
+    pruned = pgmpf_tf.wrap(model, rate, round_to=round_to)
     pruned.apply_masks()
     return pgmpf_tf.compact(pruned)
 
 
-def prepare(network: str, round_to: int) -> Path:
+def prepare(plan: Plan, network: str, round_to: int) -> Path:
     """The folder with a candidate's exports and its cost, made if it is not there."""
-    name = "dense" if round_to == DENSE else f"rate{_RATE.value}_round{round_to}"
-    folder = Path(_WORK_DIR.value) / network / name
+    name = "dense" if round_to == DENSE else f"rate{plan.rate}_round{round_to}"
+    folder = plan.work_dir / network / name
     cost = folder / "cost.json"
     if cost.exists():
         return folder
     with _CONSOLE.status(f"{network}: building and exporting {name}"):
-        model = build(network, round_to)
+        model = build(network, plan.rate, round_to)
         size = SIZES[network]
         data = np.random.default_rng(0).normal(size=(8, size, size, 3))
         # Random weights make classes of no meaning: their agreement says nothing.
@@ -129,7 +133,7 @@ def prepare(network: str, round_to: int) -> Path:
             **options,
         )
         # Last, so that it says that the rest is there.
-        cost.write_text(json.dumps({"macs": pgmpf_tf.profile(model).macs}))
+        write_text(cost, json.dumps({"macs": pgmpf_tf.profile(model).macs}))
     return folder
 
 
@@ -177,15 +181,15 @@ def _milliseconds(call: Callable[[], object], count: int) -> list[float]:
     return times
 
 
-def compare(network: str, runtime: str, threads: int) -> list[Measurement]:
-    """Measures the small networks of all `--round_to` beside the dense one."""
-    candidates = [DENSE, *dict.fromkeys(_ROUND_TO.value)]
-    folders = [prepare(network, round_to) for round_to in candidates]
+def compare(plan: Plan, network: str, runtime: str, threads: int) -> list[Measurement]:
+    """Measures the small networks of every `round_to` beside the dense one."""
+    candidates = [DENSE, *dict.fromkeys(plan.round_to)]
+    folders = [prepare(plan, network, round_to) for round_to in candidates]
     macs = [json.loads((f / "cost.json").read_text())["macs"] for f in folders]
     with _CONSOLE.status(f"{network}: {runtime} on {threads} threads"):
         calls = [runner(folder, runtime, threads) for folder in folders]
-        times = take_turns(calls, _ROUNDS.value)
-        operations = [{} for _ in folders]
+        times = take_turns(calls, plan.rounds)
+        operations: list[dict[str, float]] = [{} for _ in folders]
         if runtime != "SavedModel" and threads == 1:
             file = "model.tflite" if runtime == "float32" else "model_int8.tflite"
             operations = [operation_milliseconds(f / file) for f in folders]
@@ -262,39 +266,64 @@ def table(measurements: list[Measurement]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def define_flags() -> None:
+    """What to measure, and where to write."""
+    networks, precisions = list(SIZES), ["float32", "int8"]
+    flags.DEFINE_multi_enum(
+        "network", networks, networks, "Network to measure (repeatable)."
+    )
+    flags.DEFINE_multi_enum(
+        "precision", precisions, precisions, "Of the TFLite files (repeatable)."
+    )
+    flags.DEFINE_float("rate", 0.5, "Fraction of the filters to remove.")
+    flags.DEFINE_multi_integer(
+        "round_to", [1, 8], "The filters kept are a multiple of this (repeatable)."
+    )
+    flags.DEFINE_multi_integer("threads", [1, 2], "Threads (repeatable).")
+    flags.DEFINE_integer("rounds", 30, "Turns of each candidate.", lower_bound=3)
+    flags.DEFINE_string("work_dir", "runs/latency", "Models and measurements.")
+    flags.DEFINE_string("output", None, "Directory for latency.md; none if not given.")
+
+
 def main(_: list[str]) -> None:
     """Measures what is missing, and writes the table."""
-    logging.set_verbosity(logging.WARNING)
+    given = flags.FLAGS
+    plan = Plan(given.rate, tuple(given.round_to), given.rounds, Path(given.work_dir))
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    log = Path(_WORK_DIR.value) / "latency.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    measured = load(log)
     comparisons = [
         (network, runtime, threads)
-        for network in _NETWORK.value
-        for runtime in (*_PRECISION.value, "SavedModel")
-        for threads in ((1,) if runtime == "SavedModel" else _THREADS.value)
+        for network in given.network
+        for runtime in (*given.precision, "SavedModel")
+        for threads in ((1,) if runtime == "SavedModel" else given.threads)
     ]
+    text = table(measure_all(plan, comparisons))
+    print(text)
+    if given.output:
+        write_text(Path(given.output) / "latency.md", text)
+
+
+def measure_all(
+    plan: Plan, comparisons: list[tuple[str, str, int]]
+) -> list[Measurement]:
+    """What latency.jsonl holds, and what it lacked of the comparisons."""
+    log = plan.work_dir / "latency.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    measured = load(log)
     for network, runtime, threads in comparisons:
         have = {
             m.round_to
             for m in measured
             if (m.network, m.runtime, m.threads) == (network, runtime, threads)
         }
-        if have >= set(_ROUND_TO.value):
+        if have >= set(plan.round_to):
             continue
-        for measurement in compare(network, runtime, threads):
+        for measurement in compare(plan, network, runtime, threads):
             if measurement.round_to not in have:
                 measured.append(measurement)
                 with log.open("a") as file:
                     file.write(json.dumps(asdict(measurement)) + "\n")
-    text = table(measured)
-    print(text)
-    if _OUTPUT.value:
-        output = Path(_OUTPUT.value)
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "latency.md").write_text(text)
+    return measured
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags, resumes=True)

@@ -20,12 +20,14 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 import pgmpf_tf
 from experiments.networks import models
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 
 NETWORKS = {
     "resnet20": ("resnet20", 32, 128),
@@ -38,21 +40,6 @@ OPTIMIZERS: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
     "sgd": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
     "adam": lambda: keras.optimizers.Adam(1e-4),
 }
-
-_CASES = flags.DEFINE_multi_enum(
-    "network", list(NETWORKS), list(NETWORKS), "Network to measure (repeatable)."
-)
-_OPTIMIZER = flags.DEFINE_enum(
-    "optimizer",
-    "sgd",
-    list(OPTIMIZERS),
-    "sgd masks gradients, adam masks updates (`suppress` is auto).",
-)
-_PAIRS = flags.DEFINE_integer("pairs", 30, "Pairs of steps to time.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 5, "Steps before that.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Directory for step_overhead_<optimizer>.json; none if not given."
-)
 
 EPOCHS, EPOCH = 100, 40
 
@@ -179,25 +166,44 @@ def show(results: list[dict]) -> None:
     Console().print(table)
 
 
+def define_flags() -> None:
+    """What to measure, and where to write."""
+    cases = list(NETWORKS)
+    flags.DEFINE_multi_enum("network", cases, cases, "Network to measure (repeatable).")
+    flags.DEFINE_enum(
+        "optimizer",
+        "sgd",
+        list(OPTIMIZERS),
+        "sgd masks gradients, adam masks updates (`suppress` is auto).",
+    )
+    flags.DEFINE_integer("pairs", 30, "Pairs of steps to time.", lower_bound=1)
+    flags.DEFINE_integer("warmup", 5, "Steps before that.", lower_bound=1)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Directory for step_overhead_<optimizer>.json; none if not given.",
+    )
+
+
 def main(_: list[str]) -> None:
     """Measures all cases."""
+    optimizer = flags.FLAGS.optimizer
     results = []
-    for case in dict.fromkeys(_CASES.value):
-        results.append(measure(case, _OPTIMIZER.value, _PAIRS.value, _WARMUP.value))
+    for case in dict.fromkeys(flags.FLAGS.network):
+        pairs, warmup = flags.FLAGS.pairs, flags.FLAGS.warmup
+        results.append(measure(case, optimizer, pairs, warmup))
         Console().print(f"{case}: done")
     show(results)
-    if _OUTPUT.value:
-        directory = pathlib.Path(_OUTPUT.value)
-        directory.mkdir(parents=True, exist_ok=True)
-        report = {
+    if flags.FLAGS.output:
+        record = {
             "processor": f"{platform.machine()}, {os.cpu_count()} cores",
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "results": results,
         }
-        path = directory / f"step_overhead_{_OPTIMIZER.value}.json"
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        path = pathlib.Path(flags.FLAGS.output) / f"step_overhead_{optimizer}.json"
+        write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags)

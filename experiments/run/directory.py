@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from experiments.run.settings import Settings
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a text file that is there whole, or as it was before."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+from pgmpf_tf._files import staged, write_text
 
 
 class RunDirectory:
@@ -90,16 +85,13 @@ class RunDirectory:
 
     def save_model(self, model: keras.Model, path: Path) -> None:
         """Saves a model under its name only when the file is whole."""
-        # Every worker has a part in saving: some variables are read by all together.
-        name = f".{path.stem}.{os.getpid()}.keras"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(name)
-        try:
-            model.save(partial)
-            if self.writable:
-                os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        if self.writable:
+            with staged(path.parent) as folder:
+                model.save(folder / path.name)
+        else:
+            # Every worker has a part in saving: some variables are read by all.
+            with tempfile.TemporaryDirectory() as elsewhere:
+                model.save(Path(elsewhere) / path.name)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -137,4 +129,4 @@ class RunDirectory:
 
     def _write(self, name: str, text: str) -> None:
         if self.writable:
-            replace_text(self.path / name, text)
+            write_text(self.path / name, text)

@@ -14,7 +14,7 @@ import tensorflow as tf
 import pgmpf_tf
 from experiments.data.datasets import Data
 from experiments.networks import models
-from experiments.run import evaluation, page, training
+from experiments.run import evaluation, presentation, stages, strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.settings import Settings
 from experiments.studies import quantization
@@ -31,7 +31,7 @@ def run(
     Args:
         settings: what to do.
         output_dir: the run's folder, see `RunDirectory`.
-        strategy: where to train, as `training.strategy` made it.
+        strategy: where to train, see `strategies.strategy`.
 
     Returns:
         The content of `result.json`; empty on workers other than the chief.
@@ -50,12 +50,12 @@ def run(
         # What cannot be pruned as asked for is refused before any training.
         _wrap(_build(data, settings), settings)
         keras.utils.set_random_seed(settings.seed)
-    writable = training.is_chief(strategy)
+    writable = strategies.is_chief(strategy)
     directory = RunDirectory(output_dir, settings, writable=writable)
     if directory.result is not None:
         return directory.result
     _train_dense(data, directory, strategy)
-    training.wait_for_all(strategy)
+    strategies.wait_for_all(strategy)
     if settings.method != "baseline":
         _train_pruned(data, directory, strategy)
     if not writable:
@@ -107,12 +107,12 @@ def _train_dense(data, directory, strategy):
 
         def make_model():
             model = _build(data, settings)
-            if training.is_multi_worker(strategy):
+            if strategies.is_multi_worker(strategy):
                 # Plain training, but Keras' own `fit` fails on several workers.
                 model = pgmpf_tf.wrap(model, rate=0.0, method="sfp")
             return model
 
-        training.train(
+        stages.train(
             "dense",
             make_model,
             data,
@@ -134,7 +134,7 @@ def _train_pruned(data, directory, strategy):
             return _wrap(_build(data, settings), settings)
         return _wrap(dense(), settings, dense() if settings.distillation else None)
 
-    training.train(
+    stages.train(
         "pruned",
         make_model,
         data,
@@ -177,7 +177,7 @@ def _measure(data, directory):
             quantized = _quantize(small, data, directory, images)
             exports[f"compacted, {settings.quantize}"] = quantized
             result["quantized"] = _as_json(quantized)
-        page.write(directory, pruned, small, exports)
+        presentation.write_page(directory, pruned, small, exports)
     seconds = sum(record["seconds"] for record in directory.metrics)
     result["training_seconds"] = round(seconds, 1)
     result["measuring_seconds"] = round(time.perf_counter() - started, 1)

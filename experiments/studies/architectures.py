@@ -26,31 +26,19 @@ from typing import Any
 
 import keras
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.progress import Progress
 
 import pgmpf_tf
 from experiments.networks import applications
-from experiments.run import training
 from experiments.run.evaluation import deviation, environment
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis
 
 COUPLINGS = ("grouped", "independent")
 SEED = 0
-
-_NAMES = flags.DEFINE_list(
-    "names", list(applications.NAMES), "Architectures, as keras.applications has them."
-)
-_COUPLING = flags.DEFINE_enum(
-    "coupling", "both", [*COUPLINGS, "both"], "Whether sums tie channels together."
-)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", "runs/architectures", "Folder of results.jsonl."
-)
-_TABLE = flags.DEFINE_string(
-    "table", "experiments/results/architectures.md", "The file for the table."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +170,7 @@ class Results:
         # A line that a killed run left unfinished has no end.
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
-            self.path.write_text(whole, "utf-8")
+            write_text(self.path, whole)
         for line in whole.splitlines():
             row = json.loads(line)
             self.rows[_case_of(row)] = row
@@ -250,19 +238,38 @@ def _demand(case: Case, row: dict[str, Any]) -> str:
     return f"| {case.label} | {lost:.1%} | {least:.0%} | {verdict} |"
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """What to measure, and where to write."""
+    names = list(applications.NAMES)
+    flags.DEFINE_list("names", names, "Architectures, as keras.applications has them.")
+    flags.DEFINE_enum(
+        "coupling", "both", [*COUPLINGS, "both"], "Whether sums tie channels together."
+    )
+    flags.DEFINE_string("output_dir", "runs/architectures", "Folder of results.jsonl.")
+    flags.DEFINE_string(
+        "table", "experiments/results/architectures.md", "The file for the table."
+    )
+
+
+def main(_: list[str]) -> None:
     """Measures what is missing, and writes the table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
-    unknown = set(_NAMES.value) - set(applications.NAMES)
+    names, coupling = flags.FLAGS.names, flags.FLAGS.coupling
+    unknown = sorted(set(names) - set(applications.NAMES))
     if unknown:
-        raise app.UsageError(
-            f"--names must be of {', '.join(applications.NAMES)}. Received: {unknown}"
+        raise ValueError(
+            f"--names must be of {', '.join(applications.NAMES)}. Received: "
+            f"{', '.join(unknown)}"
         )
-    training.quiet()
-    both = _COUPLING.value == "both"
-    wanted = list(cases(_NAMES.value, COUPLINGS if both else (_COUPLING.value,)))
-    results = Results(Path(_OUTPUT_DIR.value))
+    couplings = COUPLINGS if coupling == "both" else (coupling,)
+    results = Results(Path(flags.FLAGS.output_dir))
+    measure_all(list(cases(names, couplings)), results)
+    text = table(results.rows, environment())
+    write_text(flags.FLAGS.table, text)
+    print(text)
+
+
+def measure_all(wanted: list[Case], results: Results) -> None:
+    """Measures the cases that have no row yet; each architecture is built once."""
     with Progress() as progress:
         task = progress.add_task("", total=len(wanted))
         name, model, weights = None, None, None
@@ -278,12 +285,7 @@ def main(argv: list[str]) -> None:
                 model.set_weights(weights)
                 results.add(measure(case, model))
             progress.advance(task)
-    text = table(results.rows, environment())
-    path = Path(_TABLE.value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    print(text)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags, resumes=True)

@@ -16,13 +16,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.progress import track
 
 import pgmpf_tf
 from experiments.networks import models
-from experiments.run import training
-from experiments.run.directory import replace_text
+from experiments.run.launching import launch
+from pgmpf_tf._files import write_text
 from pgmpf_tf.budgets.selection import kept_count
 
 # Percent removed in theory: L. Cai et al., AAAI 2022, and the figures beside it.
@@ -57,7 +57,7 @@ def count(name: str, coupling: str, rate: float) -> dict[str, int]:
         input_shape=(224, 224, 3) if imagenet else (32, 32, 3),
         num_classes=1000 if imagenet else 10,
     )
-    _randomise_batchnorm(model)
+    _randomize_batchnorm(model)
     dense = pgmpf_tf.profile(model).conv_macs
     exclude = SHORTCUTS.get(name, ()) if coupling == "independent" else ()
     pruned = pgmpf_tf.wrap(
@@ -98,7 +98,7 @@ def whole_filters(name: str, rate: float) -> float:
     return 100 * (1 - small / dense)
 
 
-def _randomise_batchnorm(model):
+def _randomize_batchnorm(model):
     """A trained network's offsets are not zero; zeros would look like dead channels."""
     random = np.random.default_rng(0)
     for layer in model.layers:
@@ -144,18 +144,22 @@ def markdown(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """What to count, and where to write."""
+    flags.DEFINE_string(
+        "results_dir", "experiments/results", "Folder of flops.json and flops.md."
+    )
+    flags.DEFINE_list("networks", list(PUBLISHED), "Networks to count.")
+
+
+def main(_: list[str]) -> None:
     """Counts what is not in `flops.json` yet, and writes the table."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     unknown = sorted(set(flags.FLAGS.networks) - set(PUBLISHED))
     if unknown:
-        raise app.UsageError(
+        raise ValueError(
             f"--networks may be {', '.join(PUBLISHED)}. Received: {', '.join(unknown)}"
         )
-    training.quiet()
     folder = Path(flags.FLAGS.results_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "flops.json"
     known = json.loads(path.read_text("utf-8")) if path.is_file() else []
     done = {(r["network"], r["coupling"], r["rate"]): r for r in known}
@@ -171,15 +175,11 @@ def main(argv: list[str]) -> None:
             "published": percent,
         } | count(name, coupling, rate)
         records = [done[row[:3]] for row in rows if row[:3] in done]
-        replace_text(path, json.dumps(records, indent=1) + "\n")
+        write_text(path, json.dumps(records, indent=1) + "\n")
     text = markdown([done[row[:3]] for row in rows if row[:3] in done])
-    replace_text(folder / "flops.md", text)
+    write_text(folder / "flops.md", text)
     print(text)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string(
-        "results_dir", "experiments/results", "Folder of flops.json and flops.md."
-    )
-    flags.DEFINE_list("networks", list(PUBLISHED), "Networks to count.")
-    app.run(main)
+    launch(main, define_flags, resumes=True)

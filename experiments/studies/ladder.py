@@ -15,39 +15,42 @@ from dataclasses import asdict
 from pathlib import Path
 
 import rich
-from absl import app, flags
+from absl import flags
 from rich.table import Table
 
 from experiments.run import evaluation
+from experiments.run.launching import launch
 from experiments.studies.quantization import climb
+from pgmpf_tf._files import write_text
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for ladder.json; or none.")
-_EPOCHS = flags.DEFINE_integer(
-    "qat_epochs", 2, "Epochs of quantization-aware training.", lower_bound=1
-)
+
+def define_flags() -> None:
+    """The run to take, and where to write."""
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.", required=True)
+    flags.DEFINE_string("output", None, "Directory for ladder.json; or none.")
+    flags.DEFINE_integer(
+        "qat_epochs", 2, "Epochs of quantization-aware training.", lower_bound=1
+    )
 
 
 def main(_: list[str]) -> None:
     """Measures the ladder and prints it."""
-    if not _RUN_DIR.value:
-        raise app.UsageError("--run_dir is missing: the folder of a finished run.")
-    table = Table(title=f"{_RUN_DIR.value}: TFLite files, tested on all test images")
+    run = flags.FLAGS.run_dir
+    table = Table(title=f"{run}: TFLite files, tested on all test images")
     for heading in ("network", "precision", "accuracy", "bytes", "latency"):
         table.add_column(heading)
     rungs = []
-    for rung in climb(Path(_RUN_DIR.value), _EPOCHS.value):
+    for rung in climb(Path(run), flags.FLAGS.qat_epochs):
         rungs.append(asdict(rung))
         cells = f"{rung.accuracy:.2%}", f"{rung.bytes:,}", f"{rung.latency_ms:.3g} ms"
         table.add_row(rung.network, rung.precision, *cells)
         rich.print(" ".join((rung.network, rung.precision, *cells)))
     rich.print(table)
-    if _OUTPUT.value:
-        folder = Path(_OUTPUT.value)
-        folder.mkdir(parents=True, exist_ok=True)
+    if flags.FLAGS.output:
         record = {"environment": evaluation.environment(), "rungs": rungs}
-        (folder / "ladder.json").write_text(json.dumps(record, indent=2) + "\n")
+        text = json.dumps(record, indent=2) + "\n"
+        write_text(Path(flags.FLAGS.output) / "ladder.json", text)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch(main, define_flags)

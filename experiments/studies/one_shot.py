@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 import keras
 import matplotlib
 import numpy as np
-from absl import app, flags
+from absl import flags
 from rich.progress import track
 
 import pgmpf_tf
-from experiments.run import evaluation, training
-from experiments.run.directory import replace_text
+from experiments.run import evaluation
+from experiments.run.launching import launch
 from experiments.run.settings import Settings
+from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.scores.criteria import CRITERIA
 
 matplotlib.use("Agg")
@@ -164,7 +165,7 @@ def measure(run: Path, wanted: Sequence[Point]) -> dict[str, Any]:
     done["environment"] = evaluation.environment()
     for point in track(left, description="one-shot pruning"):
         done["points"][point.key] = experiment.prune(point)
-        replace_text(path, json.dumps(done, indent=1) + "\n")
+        write_text(path, json.dumps(done, indent=1) + "\n")
     return done
 
 
@@ -248,25 +249,23 @@ def draw(done: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """The run to take, and where to write."""
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.", required=True)
+    flags.DEFINE_string("output", "experiments/results", "Where to write.")
+
+
+def main(_: list[str]) -> None:
     """Measures what is missing, and writes the table and the figure."""
-    if len(argv) > 1 or not flags.FLAGS.run_dir:
-        raise app.UsageError("Name a finished run: --run_dir=runs/fashion, say.")
-    training.quiet()
-    run, output = Path(flags.FLAGS.run_dir), Path(flags.FLAGS.output)
-    try:
-        done = measure(run, points())
-    except ValueError as error:
-        raise app.UsageError(str(error)) from error
-    output.mkdir(parents=True, exist_ok=True)
+    run = Path(flags.FLAGS.run_dir)
+    done = measure(run, points())
     text = markdown(done, run)
-    (output / "one_shot.md").write_text(text, "utf-8")
-    (output / "one_shot.json").write_text(json.dumps(done, indent=1) + "\n", "utf-8")
-    draw(done, output / "one_shot.png")
+    with staged(flags.FLAGS.output) as folder:
+        (folder / "one_shot.md").write_text(text, "utf-8")
+        (folder / "one_shot.json").write_text(json.dumps(done, indent=1) + "\n")
+        draw(done, folder / "one_shot.png")
     print(text)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
-    flags.DEFINE_string("output", "experiments/results", "Where to write.")
-    app.run(main)
+    launch(main, define_flags, resumes=True)

@@ -19,14 +19,15 @@ import keras
 import numpy as np
 import rich
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from rich.table import Table
 
 import pgmpf_tf
 from experiments.data import datasets
-from experiments.run import evaluation, training
-from experiments.run.directory import replace_text
+from experiments.run import evaluation
+from experiments.run.launching import launch
 from experiments.run.settings import Settings
+from pgmpf_tf._files import write_text
 
 # tfmot's schedule reaches its sparsity after this fraction of the steps.
 _REACHED = 0.75
@@ -148,17 +149,16 @@ def compare(run: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def main(argv: list[str]) -> None:
+def define_flags() -> None:
+    """The run to take."""
+    flags.DEFINE_string("run_dir", None, "Folder of a finished run.", required=True)
+
+
+def main(_: list[str]) -> None:
     """Prunes, measures and prints."""
-    if len(argv) > 1 or not flags.FLAGS.run_dir:
-        raise app.UsageError("Name a finished run: --run_dir=runs/fashion, say.")
-    training.quiet()
     run = Path(flags.FLAGS.run_dir)
-    try:
-        rows = compare(run)
-    except (ValueError, ImportError) as error:
-        raise app.UsageError(str(error)) from error
-    replace_text(run / "unstructured.json", json.dumps(rows, indent=2) + "\n")
+    rows = compare(run)
+    write_text(run / "unstructured.json", json.dumps(rows, indent=2) + "\n")
     table = Table(title=f"{run}: TFLite files, tested on all test images")
     table.add_column("network")
     for heading in ("accuracy", "parameters not 0", "bytes", "gzip", "latency"):
@@ -172,5 +172,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("run_dir", None, "Folder of a finished run.")
-    app.run(main)
+    launch(main, define_flags)

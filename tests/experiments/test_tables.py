@@ -20,6 +20,7 @@ def record(variant, rate, seed, accuracy, **changes):
     return {
         "variant": variant,
         "rate": rate,
+        "budget": [],
         "seed": seed,
         "accuracy": accuracy,
         "macs": 250,

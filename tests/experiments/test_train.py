@@ -121,12 +121,13 @@ def test_a_run_that_was_killed_twice_ends_as_the_uninterrupted_one(tmp_path):
 MIRRORED = """
 import sys
 import tensorflow as tf
-from experiments import runs, settings, training
+from experiments.run import runner as runs
+from experiments.run import settings, strategies
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 logical = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, logical)
-strategy = training.strategy("mirrored")
+strategy = strategies.strategy("mirrored")
 assert strategy.num_replicas_in_sync == 2
 chosen = settings.resolve(
     strategy="mirrored", train_examples=320, batch_size=32, dense_epochs=1, epochs=2,

@@ -12,7 +12,7 @@ import pgmpf_tf
 from experiments import demo
 from experiments.data import datasets
 from experiments.networks import models
-from experiments.run import evaluation, report
+from experiments.run import evaluation, presentation
 from experiments.run import runner as runs
 from experiments.run.directory import RunDirectory
 from experiments.run.settings import Settings
@@ -142,7 +142,7 @@ def test_the_table_says_what_the_result_says(demo_run):
     _, result = demo_run
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(report.table(result))
+        console.print(presentation.table(result))
     text = capture.get()
     small = result["small"]
     for expected in (

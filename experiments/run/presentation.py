@@ -1,11 +1,18 @@
-"""The result of a run as a table: dense beside small."""
+"""A run for people: its result as a table, and the page `report.html`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
+import numpy as np
+from rich import filesize
 from rich.table import Table
+
+import pgmpf_tf
+from experiments.run.directory import RunDirectory
+from pgmpf_tf.exporting import ExportReport
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -60,18 +67,14 @@ def _export(kind: str, value: str) -> Callable[[dict[str, Any]], Any]:
     return read
 
 
-def _bytes(value: int) -> str:
-    return f"{value / 1000:,.1f} kB"
-
-
 _ROWS: tuple[tuple[str, Callable, Callable], ...] = (
     ("test accuracy", lambda c: c["accuracy"], "{:.2%}".format),
     ("test accuracy, TFLite", lambda c: c.get("tflite_accuracy"), "{:.2%}".format),
     ("parameters", lambda c: c["params"], "{:,}".format),
     ("MACs", lambda c: c["macs"], "{:,}".format),
-    (".keras file", lambda c: c["keras_bytes"], _bytes),
-    ("SavedModel", _export("saved_model", "bytes"), _bytes),
-    (".tflite file, float32", _export("tflite", "bytes"), _bytes),
+    (".keras file", lambda c: c["keras_bytes"], filesize.decimal),
+    ("SavedModel", _export("saved_model", "bytes"), filesize.decimal),
+    (".tflite file, float32", _export("tflite", "bytes"), filesize.decimal),
     (
         "TFLite latency, 1 thread",
         _export("tflite", "latency_ms"),
@@ -87,3 +90,56 @@ def _change(label, values):
     if "accuracy" in label:
         return [f"{100 * (small - dense):+.2f} points"]
     return [f"{small / dense - 1:+.1%}"]
+
+
+def write_page(
+    directory: RunDirectory,
+    pruned: pgmpf_tf.PrunedModel,
+    small: keras.Model,
+    exports: Mapping[str, ExportReport],
+) -> None:
+    """Writes the page.
+
+    Args:
+        directory: the run's folder, with the records of all epochs.
+        pruned: the wrapped model after training.
+        small: what it was compacted to.
+        exports: what was exported, by the name of the network.
+    """
+    settings = directory.settings
+    page = pgmpf_tf.report(
+        pruned,
+        small,
+        history=_histories(directory, pruned),
+        exports=exports,
+        title=f"{settings.model} on {settings.dataset}, pruned by {settings.method}",
+    )
+    page.save(directory.path / "report.html")
+
+
+def _histories(directory, pruned):
+    """What `fit` would have returned for each stage, had nothing interrupted it."""
+    stages = {}
+    for record in directory.metrics:
+        stages.setdefault(record["stage"], []).append(record)
+    histories = []
+    for stage, records in stages.items():
+        history = keras.callbacks.History()
+        history.epoch = [record["epoch"] for record in records]
+        history.history = {
+            name: [record[name] for record in records]
+            for name in records[0]
+            if name not in ("stage", "epoch", "seconds")
+        }
+        if stage == "pruned":
+            history.set_model(pruned)
+            history.set_params({"epochs": len(records)})
+            masks = [
+                {group: np.array([*kept]) == "1" for group, kept in record.items()}
+                for record in directory.masks
+            ]
+            # A run that an earlier version began lacks the masks of its first epochs.
+            if len(masks) == len(records) + 1:
+                history.masks = masks
+        histories.append(history)
+    return histories

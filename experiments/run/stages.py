@@ -1,8 +1,7 @@
-"""Training that goes on where it was stopped, on one device or on many."""
+"""The stages of a run that train: dense, then pruned. Each goes on where it stopped."""
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -10,60 +9,12 @@ from collections.abc import Callable
 import keras
 import rich
 import tensorflow as tf
-from absl import logging
 
 import pgmpf_tf
 from experiments.data.datasets import Data
+from experiments.run import strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.settings import Settings
-
-LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
-"""What TensorFlow raises in a step when another worker is gone."""
-
-
-def strategy(name: str) -> tf.distribute.Strategy | None:
-    """The distribution strategy of a name in `experiments.run.settings.STRATEGIES`.
-
-    `multi_worker` must come before TensorFlow runs anything else.
-    """
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU")
-        if not devices:
-            devices = tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    return None
-
-
-def is_multi_worker(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether other processes train along."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-
-
-def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether this process is the one that writes files."""
-    return not is_multi_worker(strategy) or strategy.cluster_resolver.task_id == 0
-
-
-def scope(
-    strategy: tf.distribute.Strategy | None,
-) -> contextlib.AbstractContextManager:
-    """The strategy's scope, or none."""
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-
-def wait_for_all(strategy: tf.distribute.Strategy | None) -> None:
-    """Returns when every worker has come here."""
-    if is_multi_worker(strategy):
-        ones = strategy.run(lambda: tf.constant(1.0))
-        strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
-
-
-def quiet() -> None:
-    """Leaves the terminal to progress and results."""
-    logging.set_verbosity(logging.WARNING)
-    tf.get_logger().setLevel("WARNING")
 
 
 def train(
@@ -98,7 +49,7 @@ def train(
         return
     steps = data.steps(settings.batch_size)
     checkpoint = directory.checkpoint_path(stage)
-    with scope(strategy):
+    with strategies.scope(strategy):
         if checkpoint.is_file():
             model = keras.saving.load_model(checkpoint)
             if make_teacher is not None:
