@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import keras
 from keras import layers
 from rich.table import Table
 
+from pgmpf_tf.channels.arrays import NoRule, Shape
 from pgmpf_tf.channels.graph import Node, trace
+from pgmpf_tf.channels.sizes import settle_sizes
+from pgmpf_tf.rules import Barrier, Rule, Sizes, rule_for
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Profile:
         name: the model's name.
         layers: one row per layer or operation, in graph order.
         uncounted: names of layers with kernels whose multiply-accumulates are not
-            known (recurrent layers, say): `macs` lacks them.
+            known (layers without a rule, say): `macs` lacks them.
+        counted_at: the input shapes that `macs` is for, if the model leaves sizes
+            open; else empty.
     """
 
     name: str
     layers: tuple[LayerProfile, ...]
     uncounted: tuple[str, ...] = ()
+    counted_at: tuple[Shape, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -84,18 +89,23 @@ class Profile:
         return table
 
     def _caption(self) -> str | None:
-        if not self.uncounted:
-            return None
-        return "MACs without those of: " + ", ".join(self.uncounted)
+        notes = []
+        if self.counted_at:
+            shapes = (" x ".join(map(str, shape[1:])) for shape in self.counted_at)
+            notes.append("MACs for inputs of " + ", ".join(shapes))
+        if self.uncounted:
+            notes.append("MACs without those of: " + ", ".join(self.uncounted))
+        return "\n".join(notes) or None
 
 
 def profile(model: keras.Model) -> Profile:
     """Counts the multiply-accumulates and the parameters of a model.
 
     A multiply-accumulate counts once (not as two operations), for one sample.
-    Counted are convolutions of every kind, Dense, EinsumDense and
-    MultiHeadAttention; biases, normalisation, activations and pooling are not, as in
-    the literature of pruning. Nested models are looked into.
+    Counted are convolutions of every kind, matrix products and attention; biases,
+    normalization, activations and pooling are not, as in the literature of pruning.
+    Nested models are looked into. What a layer costs is known to its rule; layers of
+    which nobody knows it are named in `uncounted`.
 
     ```python
     cost = pgmpf_tf.profile(model)
@@ -104,144 +114,58 @@ def profile(model: keras.Model) -> Profile:
     ```
 
     Args:
-        model: a built model; its inputs have fixed shapes except for the batch.
+        model: a built model. Where it leaves the size of an input open, an image
+            counts with 224 pixels a side, and a sequence with 128 steps.
 
     Returns:
         The totals, and one row per layer.
 
     Raises:
         TypeError: `model` is not a Keras model.
-        ValueError: it is not built, or has an axis of unknown size besides the batch.
+        ValueError: it is not built.
     """
     seen: set[int] = set()
     rows, uncounted = [], []
-    for nodes in trace(model).calls().values():
+    graph = settle_sizes(trace(model))
+    for nodes in graph.calls().values():
         operation = nodes[0].operation
-        rule = rule_of(operation)
-        weights = getattr(operation, "weights", [])
-        if rule is None and _has_kernel(operation):
+        rule = rule_for(operation)
+        counts = [macs_of(node, rule, Sizes.of(node)) for node in nodes]
+        if None in counts:
             uncounted.append(operation.name)
-        own = [w for w in weights if id(w) not in seen]
+        own = [w for w in getattr(operation, "weights", ()) if id(w) not in seen]
         seen |= {id(w) for w in own}
         rows.append(
             LayerProfile(
                 name=operation.name,
                 type=type(operation).__name__,
                 output_shape=tuple(nodes[0].outputs[0].shape),
-                macs=sum(rule(operation, node) for node in nodes) if rule else 0,
+                macs=sum(macs for macs in counts if macs is not None),
                 params=sum(math.prod(w.shape) for w in own),
                 calls=len(nodes),
                 convolution=isinstance(operation, _CONVOLUTIONS),
             )
         )
-    return Profile(model.name, tuple(rows), tuple(uncounted))
+    inputs = tuple(tensor.size or tensor.shape for tensor in graph.inputs)
+    settled = any(None in tensor.shape[1:] for tensor in graph.inputs)
+    return Profile(model.name, tuple(rows), tuple(uncounted), inputs if settled else ())
 
 
-def _sizes(shape: Iterable[int | None], node: Node) -> int:
-    """The product of sizes that must be known."""
-    shape = tuple(shape)
-    if None in shape:
-        raise ValueError(
-            "model must have fixed shapes, except for the batch, to count its "
-            "multiply-accumulates; build it with an Input of fixed shape. Received: "
-            f"layer {node.operation.name!r} with output shape {node.outputs[0].shape}"
-        )
-    return math.prod(shape)
+def macs_of(node: Node, rule: Rule, sizes: Sizes) -> int | None:
+    """Multiply-accumulates of a call of some size for one sample; None: unknown."""
+    try:
+        return rule.macs(node, sizes)
+    except NoRule:
+        return Barrier().macs(node, sizes)
 
 
-def _spatial(layer: layers.Layer, shape: tuple[int | None, ...]):
-    return shape[1:-1] if layer.data_format == "channels_last" else shape[2:]
-
-
-def _convolution(layer, node) -> int:
-    positions = _sizes(_spatial(layer, node.outputs[0].shape), node)
-    return positions * math.prod(layer.kernel.shape)
-
-
-def _transposed(layer, node) -> int:
-    positions = _sizes(_spatial(layer, node.inputs[0].shape), node)
-    return positions * math.prod(layer.kernel.shape)
-
-
-def _separable(layer, node) -> int:
-    positions = _sizes(_spatial(layer, node.outputs[0].shape), node)
-    kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
-    return positions * sum(math.prod(kernel.shape) for kernel in kernels)
-
-
-def _dense(layer, node) -> int:
-    positions = _sizes(node.outputs[0].shape[1:-1], node)
-    return positions * math.prod(layer.kernel.shape)
-
-
-def _einsum(layer, node) -> int:
-    """Each entry of the input meets each kernel entry along the kernel's own axes.
-
-    The output's shape would not do: EinsumDense leaves sizes in it unknown.
-    """
-    inputs, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
-    own = (
-        size
-        for label, size in zip(kernel, layer.kernel.shape, strict=True)
-        if label not in inputs
-    )
-    return _sizes(node.inputs[0].shape[1:], node) * math.prod(own)
-
-
-def _attention(layer, node) -> int:
-    """Projections of query, key and value, scores, weighted sum, output projection."""
-    query, value = node.inputs[0], node.inputs[1]
-    key = node.inputs[2] if len(node.inputs) > 2 else value
-    targets = _sizes(query.shape[1:-1], node)
-    sources = _sizes(value.shape[1:-1], node)
-    # Every target looks at the sources along the attention axes only.
-    axes = layer.attention_axes
-    span = _sizes((value.shape[axis] for axis in axes), node)
-    heads, key_dim, value_dim = layer.num_heads, layer.key_dim, layer.value_dim
-    gates = 1 if layer.get_config().get("use_gate") else 0
-    projections = (
-        targets * query.shape[-1] * (key_dim + gates * value_dim)
-        + sources * (key.shape[-1] * key_dim + value.shape[-1] * value_dim)
-        + targets * value_dim * node.outputs[0].shape[-1]
-    )
-    return heads * (projections + targets * span * (key_dim + value_dim))
-
-
-_TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_DIRECT = (
-    layers.Conv1D,
-    layers.Conv2D,
-    layers.Conv3D,
-    layers.DepthwiseConv1D,
-    layers.DepthwiseConv2D,
+_CONVOLUTIONS = tuple(
+    getattr(layers, f"{kind}{n}D{suffix}")
+    for kind, ranks, suffix in [
+        ("Conv", (1, 2, 3), ""),
+        ("Conv", (1, 2, 3), "Transpose"),
+        ("DepthwiseConv", (1, 2), ""),
+        ("SeparableConv", (1, 2), ""),
+    ]
+    for n in ranks
 )
-_CONVOLUTIONS = (*_DIRECT, *_TRANSPOSED, *_SEPARABLE)
-
-_Rule = Callable[[layers.Layer, Node], int]
-_RULES: tuple[tuple[type | tuple[type, ...], _Rule], ...] = (
-    (_TRANSPOSED, _transposed),
-    (_SEPARABLE, _separable),
-    (_DIRECT, _convolution),
-    (layers.Dense, _dense),
-    (layers.EinsumDense, _einsum),
-    (layers.MultiHeadAttention, _attention),
-)
-
-
-def rule_of(operation: keras.Operation) -> _Rule | None:
-    """What counts the multiply-accumulates of one call of an operation, if known."""
-    for types, rule in _RULES:
-        if isinstance(operation, types):
-            return rule
-    return None
-
-
-_NO_KERNEL = (layers.Embedding, layers.PReLU, layers.LayerNormalization)
-
-
-def _has_kernel(operation: keras.Operation) -> bool:
-    """Whether it holds a matrix that its input is multiplied with."""
-    if isinstance(operation, _NO_KERNEL):
-        return False
-    return any(len(weight.shape) >= 2 for weight in getattr(operation, "weights", ()))

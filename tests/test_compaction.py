@@ -408,19 +408,17 @@ def test_origins_tell_what_is_cut_from_what_is_computed():
             return x * self.cut * self.computed * self.mixed * self.constant
 
     class Rule(pgmpf_tf.rules.PerChannel):
-        def rebuild_vector(self, node, kept_in, kept_out):
-            value = pgmpf_tf.rules.base.values_of
+        def rebuild_vector(self, node, weights, kept_in, kept_out, values):
             layer = node.operation
-            cut = value(layer.cut)[kept_in]
-            other = value(layer.constant)[kept_in]
-            return pgmpf_tf.rules.Call(
-                weights={
-                    "cut": np.where(np.arange(len(cut)) == 1, 1.0, cut),
-                    "computed": (cut + cut[::-1]) / 2,
-                    "mixed": np.where(np.arange(len(cut)) == 1, other, cut),
-                    "constant": np.ones(len(cut)),
-                }
-            )
+            cut = weights(layer.cut)[kept_in]
+            other = weights(layer.constant)[kept_in]
+            new = {
+                "cut": np.where(np.arange(len(cut)) == 1, 1.0, cut),
+                "computed": (cut + cut[::-1]) / 2,
+                "mixed": np.where(np.arange(len(cut)) == 1, other, cut),
+                "constant": np.ones(len(cut)),
+            }
+            return pgmpf_tf.rules.narrower(node, weights=new)
 
     pgmpf_tf.register_rule(Scale, Rule("cut"))
     model = keras.Sequential(

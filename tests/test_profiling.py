@@ -144,12 +144,26 @@ def test_a_layer_without_a_rule_is_named():
     assert profile(tokens).uncounted == ()
 
 
-def test_unknown_sizes_are_an_error_that_names_the_layer():
-    model = keras.Sequential(
-        [keras.Input((None, None, 3)), layers.Conv2D(4, 3, name="stem")]
-    )
-    with pytest.raises(ValueError, match=r"fixed shapes.*'stem'.*None"):
-        profile(model)
+def convolutions(size):
+    x = keras.Input((*size, 3))
+    y = layers.Conv2D(6, 3, strides=2, name="stem")(x)
+    y = layers.Conv2D(4, 3, padding="same")(layers.MaxPooling2D(2)(y))
+    return keras.Model(x, layers.Dense(2)(layers.GlobalAveragePooling2D()(y)))
+
+
+def test_sizes_that_are_open_count_as_those_of_an_image():
+    cost = profile(convolutions((None, None)))
+    assert cost.macs == profile(convolutions((224, 224))).macs
+    assert cost.counted_at == ((None, 224, 224, 3),)
+    assert "224 x 224 x 3" in cost.__rich__().caption
+    assert profile(convolutions((32, 32))).counted_at == ()
+
+
+def test_steps_that_are_open_count_as_those_of_a_sequence():
+    def dense(steps):
+        return keras.Sequential([keras.Input((steps, 3)), layers.Dense(5)])
+
+    assert profile(dense(None)).macs == profile(dense(128)).macs == 128 * 15
 
 
 def test_what_is_no_built_model_is_an_error():

@@ -1,10 +1,8 @@
-"""What a network would cost without some units, told without building it."""
+"""What a network would cost without some units, found without building it."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +10,13 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.elimination import Step, eliminate
-from pgmpf_tf.channels.folding import fold_selects
-from pgmpf_tf.channels.graph import Node, functional_of, trace
+from pgmpf_tf.channels.folding import fold_gathers
+from pgmpf_tf.channels.graph import functional_of, part_of, trace
+from pgmpf_tf.channels.sizes import settle_sizes
 from pgmpf_tf.channels.units import Analysis
-from pgmpf_tf.profiling import rule_of
-from pgmpf_tf.rules import Supposition
+from pgmpf_tf.profiling import macs_of
+from pgmpf_tf.rules import Sizes, Weights
+from pgmpf_tf.rules.weights import ShapesOnly
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,16 @@ class Cost:
     """What `profile` would count.
 
     Attributes:
-        macs: multiply-accumulates for one sample; None if an axis of unknown size
-            keeps them from being counted.
+        macs: multiply-accumulates for one sample.
         params: entries of all weights.
     """
 
-    macs: int | None
+    macs: int
     params: int
 
 
 class CostModel:
-    """Tells the cost of the network that `compact` would make, unit by unit.
+    """The cost of the network that `compact` would make, unit by unit.
 
     It asks the same rules about the same graph as `compact`, so that it is right by
     construction: also where layers are shared, branches die, or nothing can go. Only
@@ -46,9 +45,9 @@ class CostModel:
     """
 
     def __init__(self, model: keras.Model, analysis: Analysis) -> None:
-        self._model = functional_of(model)
+        self._graph = fold_gathers(settle_sizes(trace(functional_of(model))))
         self._analysis = analysis
-        self._known: dict[int, Any] = {}
+        self._cache: dict[Any, np.ndarray] = {}
 
     def cost(self, removed: np.ndarray) -> Cost:
         """The cost without some units.
@@ -56,16 +55,11 @@ class CostModel:
         Args:
             removed: bool, shape `(units,)`: True for a unit of the analysis that goes.
         """
-        with self.without(removed) as supposition:
-            steps = eliminate(fold_selects(trace(self._model)))
-            supposition.instead = _sizes
-            return _count(steps)
+        weights = self.without(removed)
+        return _count(eliminate(self._graph, weights, new_weights=ShapesOnly()))
 
-    @contextlib.contextmanager
-    def without(self, removed: np.ndarray) -> Iterator[Supposition]:
-        """For a while, `compact(model)` makes the network without some units.
-
-        The weights of the model stay as they are.
+    def without(self, removed: np.ndarray) -> Weights:
+        """The weights with some units taken for zero; the model keeps its own.
 
         Args:
             removed: as in `cost`.
@@ -77,49 +71,33 @@ class CostModel:
             slices = gone[member.units]
             if slices.any():
                 zero[id(member.variable)] = (member.axis, slices)
-        supposition = Supposition(zero, self._known)
-        with supposition.made():
-            yield supposition
-
-
-def _sizes(variable: keras.Variable) -> np.ndarray:
-    """An array of the variable's shape that takes no memory."""
-    return np.broadcast_to(np.int8(0), variable.shape)
+        return Weights(zero, self._cache)
 
 
 def _count(steps: list[Step]) -> Cost:
-    macs, params, counted = 0, 0, set()
+    macs = params = 0
+    counted: set[Any] = set()
     for step in steps:
-        node = step.node
-        call = step.rule.rebuild(node, step.required, step.produced)
-        if call.alias is not None:
-            continue
-        operation = node.operation
-        before = _macs(node)
-        if call.weights is None:
-            macs += before
-            new = {id(w): math.prod(w.shape) for w in getattr(operation, "weights", ())}
+        rebuilt, operation = step.rebuilt, step.node.operation
+        assert rebuilt is not None  # the last walk of the elimination sets it
+        sizes = Sizes.after(step.node, step.cut, rebuilt)
+        counts = macs_of(step.node, step.rule, sizes)
+        macs += (counts if rebuilt.macs is None else rebuilt.macs) or 0
+        if rebuilt.weights is None:
+            weights = getattr(operation, "weights", ())
+            new = {id(w): math.prod(w.shape) for w in weights}
         else:
-            macs += before * _shrinkage(operation, call.weights)
             new = {
-                id(getattr(operation, name)): value.size
-                for name, value in call.weights.items()
+                _identity(operation, name): value.size
+                for name, value in rebuilt.weights.items()
             }
         params += sum(size for key, size in new.items() if key not in counted)
         counted |= new.keys()
-    return Cost(None if math.isnan(macs) else round(macs), params)
+    return Cost(macs, params)
 
 
-def _macs(node: Node) -> float:
-    rule = rule_of(node.operation)
-    try:
-        return rule(node.operation, node) if rule else 0
-    except ValueError:  # an axis of unknown size
-        return math.nan
-
-
-def _shrinkage(operation: keras.Operation, weights: dict[str, np.ndarray]) -> float:
-    """How much of its kernels a layer keeps: its MACs are in proportion to them."""
-    names = [name for name, value in weights.items() if value.ndim > 1]
-    before = sum(math.prod(getattr(operation, name).shape) for name in names)
-    return sum(weights[name].size for name in names) / before if before else 1.0
+def _identity(operation: keras.Operation, name: str) -> Any:
+    """What is the same for all calls that share a weight."""
+    variable = part_of(operation, name)
+    # A weight that the layer had not is known by its name.
+    return (id(operation), name) if variable is None else id(variable)

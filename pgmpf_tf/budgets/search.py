@@ -16,7 +16,7 @@ from pgmpf_tf.budgets import selection
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.costs import Cost, CostModel
 from pgmpf_tf.channels.units import Analysis, Group
-from pgmpf_tf.compaction import compact
+from pgmpf_tf.compaction import compact_as
 from pgmpf_tf.profiling import profile
 
 # Time does not fall evenly with the MACs: more than this is no use against noise.
@@ -277,8 +277,7 @@ class _Candidates:
         return high
 
     def compacted(self, k: int) -> keras.Model:
-        with self._costs.without(self._removed(self.kept(k))):
-            return compact(self._model)
+        return compact_as(self._model, self._costs.without(self._removed(self.kept(k))))
 
 
 def _cheapest(candidates: _Candidates, resource: str, fraction: float) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from pgmpf_tf.channels.arrays import Array, NoRule, unknown
 from pgmpf_tf.channels.flow import Channels, Flow
-from pgmpf_tf.channels.folding import fold_selects
-from pgmpf_tf.channels.graph import trace
-from pgmpf_tf.channels.slots import NoRule
+from pgmpf_tf.channels.folding import fold_gathers
+from pgmpf_tf.channels.graph import Graph, trace
 from pgmpf_tf.channels.units import NO_UNIT, Analysis, Group, Member, Pin
 from pgmpf_tf.rules import Barrier, rule_for
 
@@ -25,13 +25,13 @@ def analyze(
     exclude: Sequence[str] = (),
     frozen: bool = False,
 ) -> Analysis:
-    """Find which filters of a model live and die together, and which must stay.
+    """Finds which filters of a model live and die together, and which must stay.
 
     Args:
         model: a built Keras model.
-        coupling: `"grouped"` ties the channels that meet in a sum; `"independent"`
-            does not, as in the paper: each convolution loses its own filters and the
-            sum keeps its width.
+        coupling: `"grouped"` ties channels that are added to each other;
+            `"independent"` does not, as in the paper: each convolution loses its own
+            filters and the sum keeps its width.
         exclude: layer-name patterns (`fnmatch`); filters of these layers stay.
         frozen: whether filters of layers with `trainable=False` may be selected.
 
@@ -46,18 +46,18 @@ def analyze(
         raise ValueError(
             f"coupling must be one of {COUPLINGS}. Received: coupling={coupling!r}"
         )
-    graph = fold_selects(trace(model))
+    graph = fold_gathers(trace(model))
     excluded = _match(exclude, {node.operation.name for node in graph.nodes})
     flow = Flow(independent=coupling == "independent")
-    barred = _walk(graph, flow)
-    for held in flow.variables.values():
-        layer = held.layer
+    uncovered = _walk(graph, flow)
+    for labeled in flow.variables.values():
+        layer = labeled.layer
         if layer.name in excluded:
-            flow.pin(held.labels, f"layer '{layer.name}' is excluded")
-        elif id(layer) in barred:
-            flow.pin(held.labels, f"layer '{layer.name}' {barred[id(layer)]}")
+            flow.pin(labeled.labels, f"layer '{layer.name}' is excluded")
+        elif id(layer) in uncovered:
+            flow.pin(labeled.labels, f"layer '{layer.name}' {uncovered[id(layer)]}")
         elif not (frozen or layer.trainable):
-            flow.pin(held.labels, f"layer '{layer.name}' is frozen")
+            flow.pin(labeled.labels, f"layer '{layer.name}' is frozen")
     return _collect(flow)
 
 
@@ -76,31 +76,35 @@ def _match(patterns: Sequence[str], names: set[str]) -> set[str]:
     return matched
 
 
-def _walk(graph, flow: Flow) -> dict[int, str]:
+def _walk(graph: Graph, flow: Flow) -> dict[int, str]:
     """Let labels flow; return the layers with a call that no rule covers, with why."""
     known: dict[int, Channels] = {}
-    barred: dict[int, str] = {}
+    uncovered: dict[int, str] = {}
     for tensor in graph.inputs:
         labels = flow.fresh(1).reshape((1,) * len(tensor.shape))
         flow.pin(labels, "tied to an input of the model")
-        known[id(tensor)] = Channels(labels, np.full(labels.shape, np.nan))
+        known[id(tensor)] = Channels(labels, unknown(labels.ndim))
     for node in graph.nodes:
         inputs = [known[id(tensor)] for tensor in node.inputs]
+        for mask in node.masks:
+            flow.pin(known[id(mask)].labels, f"read by '{node.path}' as a mask")
         rule = rule_for(node.operation)
         try:
             outputs = rule.label(node, flow, inputs)
         except NoRule as error:
-            barred[id(node.operation)] = f"is called in a way without a rule: {error}"
+            uncovered[id(node.operation)] = (
+                f"is called in a way without a rule: {error}"
+            )
             rule = Barrier(str(error))
             outputs = rule.label(node, flow, inputs)
         if isinstance(rule, Barrier):
-            flow.opaque(node.operation, rule.reason or node.memo.get("reason", ""))
+            flow.opaque(node, rule.reason or node.reason)
         known |= {
             id(t): channels for t, channels in zip(node.outputs, outputs, strict=True)
         }
     for tensor in graph.outputs:
         flow.pin(known[id(tensor)].labels, "an output of the model")
-    return barred
+    return uncovered
 
 
 def _collect(flow: Flow) -> Analysis:
@@ -108,9 +112,9 @@ def _collect(flow: Flow) -> Analysis:
     components = flow.components()
     pinned = flow.pinned(components)
     written = np.zeros(flow.count, bool)
-    for held in flow.variables.values():
-        if held.role == "kernel":
-            labels = held.labels[held.labels >= 0]
+    for labeled in flow.variables.values():
+        if labeled.role == "kernel":
+            labels = labeled.labels[labeled.labels >= 0]
             written[components[labels]] = True
     free = np.flatnonzero(
         (components == np.arange(flow.count))
@@ -122,11 +126,13 @@ def _collect(flow: Flow) -> Analysis:
     unit_of = np.append(numbers[components], NO_UNIT)
 
     members = []
-    for held in flow.variables.values():
-        units = unit_of[held.labels]
+    for labeled in flow.variables.values():
+        units = unit_of[labeled.labels]
         if (units != NO_UNIT).any():
             members.append(
-                Member(held.layer, held.variable, held.axis, held.role, units)
+                Member(
+                    labeled.layer, labeled.variable, labeled.axis, labeled.role, units
+                )
             )
     return Analysis(
         unit_count=len(free),
@@ -149,7 +155,7 @@ def _groups(members: list[Member], count: int) -> tuple[Group, ...]:
     _, firsts, which = np.unique(which, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(firsts))  # groups in the order of their first units
     which = rank[which]
-    contents = [[] for _ in firsts]
+    contents: list[list[Member]] = [[] for _ in firsts]
     for member, units in zip(members, inside, strict=True):
         for group in np.unique(which[units]):
             contents[group].append(member)
@@ -169,7 +175,7 @@ def _group_name(members: list[Member], used: dict[str, int]) -> str:
     return name if used[name] == 1 else f"{name}#{used[name]}"
 
 
-def _pins(flow: Flow, components, pinned: dict[int, str]) -> tuple[Pin, ...]:
+def _pins(flow: Flow, components: Array, pinned: dict[int, str]) -> tuple[Pin, ...]:
     pins = []
     for name, labels in flow.filters_of.items():
         reasons: dict[str, int] = {}

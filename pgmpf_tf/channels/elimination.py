@@ -7,13 +7,15 @@ something must be inserted or left out between two operations.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from pgmpf_tf.channels.graph import Graph, Node
-from pgmpf_tf.channels.slots import NoRule, hull
-from pgmpf_tf.rules import Barrier, Rule, rule_for
+from pgmpf_tf.channels.arrays import Array, NoRule, everything, unknown, whole_slices
+from pgmpf_tf.channels.graph import Graph, Node, Tensor, has_weights
+from pgmpf_tf.rules import Barrier, Cut, Rebuilt, Rule, Weights, rule_for
 
 
 @dataclass
@@ -23,84 +25,130 @@ class Step:
     Attributes:
         node: the call in the old graph.
         rule: its rule.
+        values: per input its known constant values.
         needed: per output what is needed of it; None where it is not used.
         read: per input what the call reads for that; None where it is left out.
         required: per input what the new call wants to find; None where left out.
         produced: per output what the new call makes.
+        rebuilt: what takes its place.
     """
 
     node: Node
     rule: Rule
-    needed: list[np.ndarray | None] = field(default_factory=list)
-    read: list[np.ndarray | None] = field(default_factory=list)
-    required: list[np.ndarray | None] = field(default_factory=list)
-    produced: list[np.ndarray] = field(default_factory=list)
+    values: list[Array] = field(default_factory=list)
+    needed: list[Array | None] = field(default_factory=list)
+    read: list[Array | None] = field(default_factory=list)
+    required: list[Array | None] = field(default_factory=list)
+    produced: list[Array] = field(default_factory=list)
+    rebuilt: Rebuilt | None = None
+
+    @property
+    def needed_anywhere(self) -> bool:
+        """Whether any output is used."""
+        return any(part is not None for part in self.needed)
+
+    @property
+    def cut(self) -> Cut:
+        """What is left of the call."""
+        return Cut(self.required, self.produced, self.values)
 
 
-class _Barred(Exception):
+class _MoreBarriers(Exception):
     """Rules gave up on nodes; the walks start again with barriers in their place."""
 
 
-def eliminate(graph: Graph) -> list[Step]:
+Barriers = dict[int, Barrier]
+"""Operations whose rules gave up, by `id`."""
+
+
+def eliminate(
+    graph: Graph,
+    weights: Weights,
+    *,
+    new_weights: Weights | None = None,
+    barriers: Barriers | None = None,
+) -> list[Step]:
     """The calls that remain, in order, with what each reads and makes.
 
     Branches that are zero are left out, unless a model input would hang loose then:
     older versions of Keras make no model of that.
+
+    Args:
+        graph: the model.
+        weights: reads the weights that say what is zero.
+        new_weights: reads the weights that the new calls get; None: the same.
+        barriers: operations that are barriers whatever their rules say. Those whose
+            rules give up are added.
     """
-    steps = _eliminate(graph, drop=True)
-    before = {id(tensor) for node in graph.nodes for tensor in node.inputs}
+    barriers = {} if barriers is None else barriers
+    elimination = _Elimination(graph, weights, new_weights or weights, barriers)
+    steps = elimination.run(drop=True)
+    before = {id(tensor) for node in graph.nodes for tensor in _read_by(node)}
     after = {
         id(tensor)
         for step in steps
         for tensor, required in zip(step.node.inputs, step.required, strict=True)
         if required is not None
-    }
+    } | {id(mask) for step in steps for mask in step.node.masks}
     outputs = {id(tensor) for tensor in graph.outputs}
     if {id(tensor) for tensor in graph.inputs} & before - after - outputs:
-        steps = _eliminate(graph, drop=False)
+        steps = elimination.run(drop=False)
     return steps
 
 
-def _eliminate(graph: Graph, drop: bool) -> list[Step]:
-    barriers: dict[int, Barrier] = {}
-    while True:
-        try:
-            return _attempt(graph, barriers, drop)
-        except _Barred:
-            continue
+def _read_by(node: Node) -> Iterator[Tensor]:
+    yield from node.inputs
+    yield from node.masks
 
 
-def _attempt(graph: Graph, barriers: dict[int, Barrier], drop: bool) -> list[Step]:
-    steps = [
-        Step(node, barriers.get(id(node.operation)) or rule_for(node.operation))
-        for node in graph.nodes
-    ]
-    asking = _Asking(barriers)
-    values = _constants(graph, steps, asking)
-    asking.check()
-    shared = _Shared(graph)
-    while True:
-        _needs(graph, steps, values, shared, asking, drop)
-        asking.check()
-        if not shared.grown():
-            break
-    alive = [step for step in steps if step.read]
-    _layouts(graph, alive, shared, asking)
-    asking.check()
-    return alive
+class _Elimination:
+    """The walks over a graph, again and again until no rule gives up."""
 
-
-class _Asking:
-    """Asks rules; where one gives up in a walk, a barrier answers until its end.
-
-    So a walk finds all such nodes at once, instead of one per attempt.
-    """
-
-    def __init__(self, barriers: dict[int, Barrier]):
+    def __init__(
+        self, graph: Graph, weights: Weights, new_weights: Weights, barriers: Barriers
+    ) -> None:
+        self.graph = graph
+        self.weights = weights
+        self.new_weights = new_weights
         self.barriers = barriers
         self._known = len(barriers)
 
-    def __call__(self, step: Step, question: str, *arguments):
+    def run(self, drop: bool) -> list[Step]:
+        while True:
+            try:
+                return self._attempt(drop)
+            except _MoreBarriers:
+                continue
+
+    def _attempt(self, drop: bool) -> list[Step]:
+        steps = [
+            Step(
+                node, self.barriers.get(id(node.operation)) or rule_for(node.operation)
+            )
+            for node in self.graph.nodes
+        ]
+        self._known = len(self.barriers)
+        self._constants(steps)
+        self._check()
+        shared = _Shared(self.graph)
+        while True:
+            self._needs(steps, shared, drop)
+            self._check()
+            if not shared.grown():
+                break
+        alive = [step for step in steps if step.needed_anywhere]
+        self._layouts(alive, shared)
+        self._check()
+        for step in alive:
+            step.rebuilt = self._ask(step, "rebuild", self.new_weights, step.cut)
+        self._check()
+        return alive
+
+    def _ask(self, step: Step, question: str, *arguments: Any) -> Any:
+        """Asks a rule; where it gives up, a barrier answers until the walk's end.
+
+        So a walk finds all such nodes at once, instead of one per attempt.
+        """
         try:
             return getattr(step.rule, question)(step.node, *arguments)
         except NoRule as error:
@@ -109,83 +157,101 @@ class _Asking:
             self.barriers[id(step.node.operation)] = barrier
             return getattr(barrier, question)(step.node, *arguments)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         if len(self.barriers) > self._known:
-            raise _Barred
+            raise _MoreBarriers
+
+    def _constants(self, steps: list[Step]) -> None:
+        values = {id(t): unknown(len(t.shape)) for t in self.graph.inputs}
+        for step in steps:
+            step.values = [values[id(t)] for t in step.node.inputs]
+            found = self._ask(step, "constants", self.weights, step.values)
+            values |= {
+                id(t): value for t, value in zip(step.node.outputs, found, strict=True)
+            }
+        self.values = values
+
+    def _needs(self, steps: list[Step], shared: _Shared, drop: bool) -> None:
+        need: dict[int, Array] = {}
+        for tensor in self.graph.outputs:
+            need[id(tensor)] = np.ones(self.values[id(tensor)].shape, bool)
+        for step in reversed(steps):
+            node = step.node
+            step.needed = [need.get(id(t)) for t in node.outputs]
+            step.read = []
+            if not step.needed_anywhere:
+                continue
+            step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
+            read = self._ask(step, "needs", self.weights, step.needed, step.values)
+            if not drop:
+                read = [
+                    np.zeros(value.shape, bool) if part is None else part
+                    for part, value in zip(read, step.values, strict=True)
+                ]
+            step.read = shared.join(node, "in", [_some(r) for r in read])
+            for tensor, part in zip(node.inputs, step.read, strict=True):
+                if part is not None:
+                    known = need.get(id(tensor))
+                    need[id(tensor)] = (
+                        part if known is None else whole_slices(known | part)
+                    )
+            for mask in node.masks:  # they are small, and are read as wholes
+                need[id(mask)] = np.ones(self.values[id(mask)].shape, bool)
+
+    def _layouts(self, steps: list[Step], shared: _Shared) -> None:
+        kept = {id(t): everything(len(t.shape)) for t in self.graph.inputs}
+        for step in steps:
+            node = step.node
+            present: list[Any] = [kept.get(id(tensor)) for tensor in node.inputs]
+            if id(node.operation) in shared.layers:
+                present = [*step.read]
+            step.required, step.produced = self._ask(
+                step, "layout", present, step.needed, step.read
+            )
+            kept |= {
+                id(t): out for t, out in zip(node.outputs, step.produced, strict=True)
+            }
 
 
-def _constants(graph, steps, ask) -> dict[int, np.ndarray]:
-    values = {id(t): np.full((1,) * len(t.shape), np.nan) for t in graph.inputs}
-    for step in steps:
-        found = ask(step, "constants", [values[id(t)] for t in step.node.inputs])
-        values |= {
-            id(t): value for t, value in zip(step.node.outputs, found, strict=True)
-        }
-    return values
-
-
-def _needs(graph, steps, values, shared, ask, drop) -> None:
-    need: dict[int, np.ndarray] = {}
-    for tensor in graph.outputs:
-        need[id(tensor)] = np.ones(values[id(tensor)].shape, bool)
-    for step in reversed(steps):
-        node = step.node
-        step.needed = [need.get(id(t)) for t in node.outputs]
-        step.read = []
-        if all(needed is None for needed in step.needed):
-            continue
-        step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
-        present = [values[id(t)] for t in node.inputs]
-        read = ask(step, "needs", step.needed, present)
-        if not drop:
-            read = [
-                np.zeros(value.shape, bool) if part is None else part
-                for part, value in zip(read, present, strict=True)
-            ]
-        step.read = shared.join(node, "in", [_some(r) for r in read])
-        for tensor, part in zip(node.inputs, step.read, strict=True):
-            if part is not None:
-                known = need.get(id(tensor))
-                need[id(tensor)] = part if known is None else hull(known | part)
-
-
-def _some(mask: np.ndarray | None) -> np.ndarray | None:
+def _some(mask: Array | None) -> Array | None:
     """Whole slices, and at least one: no tensor ends without channels."""
     if mask is None:
         return None
     if not mask.any():
         mask = mask.copy()
         mask.flat[0] = True
-    return hull(mask)
+    return whole_slices(mask)
 
 
 class _Shared:
     """Layers called several times: their weights are cut once, so all uses agree."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph) -> None:
         self.layers = {
             operation
             for operation, nodes in graph.calls().items()
-            if len(nodes) > 1 and getattr(nodes[0].operation, "weights", ())
+            if len(nodes) > 1 and has_weights(nodes[0].operation)
         }
-        self.masks: dict[tuple, np.ndarray] = {}
+        self.kept: dict[tuple[int, str, int], Array] = {}
         self._changed = False
 
-    def join(self, node, side, masks):
-        """The union with the other calls' masks, in this call's shapes."""
+    def join(
+        self, node: Node, side: str, masks: list[Array | None]
+    ) -> list[Array | None]:
+        """The union with what other calls keep, in this call's shapes."""
         if id(node.operation) not in self.layers:
             return masks
-        joined = []
+        joined: list[Array | None] = []
         for place, mask in enumerate(masks):
             if mask is None:
                 joined.append(mask)
                 continue
             key = (id(node.operation), side, place)
-            known = self.masks.get(key, np.zeros(1, bool))
+            known = self.kept.get(key, np.zeros(1, bool))
             union = _union(known, mask.ravel())
             if union.sum() > known.sum() or union.size > known.size:
                 self._changed = True
-            self.masks[key] = union
+            self.kept[key] = union
             if union.size == mask.size:
                 joined.append(union.reshape(mask.shape))
             else:
@@ -193,26 +259,14 @@ class _Shared:
         return joined
 
     def grown(self) -> bool:
+        """Whether the union of a layer has grown since this was asked last."""
         changed, self._changed = self._changed, False
         return changed
 
 
-def _union(a, b):
+def _union(a: Array, b: Array) -> Array:
     """Of two flat masks; one of size 1 that is set stands for everything."""
     if a.size == b.size:
         return a | b
     small, large = sorted((a, b), key=len)
     return large | small.any() if small.size == 1 else np.ones_like(large)
-
-
-def _layouts(graph, steps, shared, ask) -> None:
-    kept = {id(t): np.ones((1,) * len(t.shape), bool) for t in graph.inputs}
-    for step in steps:
-        node = step.node
-        present = [kept.get(id(tensor)) for tensor in node.inputs]
-        if id(node.operation) in shared.layers:
-            present = step.read
-        step.required, step.produced = ask(
-            step, "layout", present, step.needed, step.read
-        )
-        kept |= {id(t): out for t, out in zip(node.outputs, step.produced, strict=True)}

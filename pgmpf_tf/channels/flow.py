@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
-from pgmpf_tf.channels.slots import as_axis
+from pgmpf_tf.channels.arrays import Array, on_axis
+from pgmpf_tf.channels.graph import Node, part_of
 
 NO_LABEL = -1
-"""A slot that no filter writes: a constant, or zeros from a padding."""
+"""An entry that no filter writes: a constant, or zeros from a padding."""
 
 
 @dataclass(frozen=True)
@@ -17,24 +19,34 @@ class Channels:
     """What the label analysis knows of one tensor.
 
     Attributes:
-        labels: int slot array, who lives in each slot, or `NO_LABEL`.
-        pruned: float slot array of the same shape: the value of the slot wherever its
-            unit is pruned (0 in the good case), NaN where it is not known.
+        labels: int channel array: which label each entry has, or `NO_LABEL`.
+        pruned: float channel array of the same shape: the value of the entry wherever
+            its unit is pruned (0 in the good case), NaN where it is not known.
     """
 
-    labels: np.ndarray
-    pruned: np.ndarray
+    labels: Array
+    pruned: Array
 
 
 @dataclass(frozen=True)
-class LabelledVariable:
-    """A variable whose slice `k` along `axis` belongs to `labels[k]`."""
+class LabeledVariable:
+    """A variable whose slice `k` along `axis` belongs to `labels[k]`.
 
-    layer: object
-    variable: object
+    Attributes:
+        layer: the layer that owns the variable.
+        path: where that layer is in the model: `"backbone/block1/conv"`.
+        variable: the variable.
+        axis: its channel axis.
+        role: what the slices are; see `pgmpf_tf.channels.units.Member`.
+        labels: one per slice.
+    """
+
+    layer: keras.layers.Layer
+    path: str
+    variable: keras.Variable
     axis: int
     role: str
-    labels: np.ndarray
+    labels: Array
 
 
 class Flow:
@@ -43,90 +55,125 @@ class Flow:
     Args:
         independent: do not tie labels at sums: every convolution loses its own filters
             and the sum keeps its width, as in the paper.
+
+    Attributes:
+        variables: what is known of variables, by their `id`.
+        filters_of: the labels of the filters of a layer, by its path.
+        opaque_layers: why layers stay whole of which nothing is known, by path.
+        count: how many labels there are.
     """
 
     def __init__(self, independent: bool = False):
         self.independent = independent
         self.count = 0
-        self.variables: dict[int, LabelledVariable] = {}
-        self.filters_of: dict[str, np.ndarray] = {}
-        self._fed: dict[int, np.ndarray] = {}
+        self.variables: dict[int, LabeledVariable] = {}
+        self.filters_of: dict[str, Array] = {}
         self.opaque_layers: dict[str, str] = {}
-        self._ties: list[tuple[np.ndarray, np.ndarray]] = []
-        self._pins: list[tuple[np.ndarray, str]] = []
+        self._readers: dict[int, Array] = {}
+        self._ties: list[tuple[Array, Array]] = []
+        self._pins: list[tuple[Array, str]] = []
 
-    def fresh(self, size: int) -> np.ndarray:
+    def fresh(self, size: int) -> Array:
         """New labels, tied to nothing."""
         self.count += size
         return np.arange(self.count - size, self.count)
 
-    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
-        """What lives in `a` lives and dies with what lives in `b`, slot by slot."""
+    def tie(self, a: Array, b: Array) -> None:
+        """What has label `a` lives and dies with what has label `b`, by entry."""
         a, b = np.broadcast_arrays(a, b)
         both = (a != b) & (a >= 0) & (b >= 0)
         if both.any():
             self._ties.append((a[both], b[both]))
 
-    def pin(self, labels: np.ndarray, reason: str) -> None:
+    def pin(self, labels: Array, reason: str) -> None:
         """These channels stay, whatever the criterion says."""
         labels = labels[labels >= 0]
         if labels.size:
             self._pins.append((np.unique(labels), reason))
 
-    def read(self, channels: Channels, reader: str) -> None:
+    def mix(self, channels: Channels, reader: str) -> None:
         """`reader` mixes these channels: what would not be zero there must stay."""
-        loud = (channels.labels >= 0) & ~(channels.pruned == 0)
-        if loud.any():
-            value = channels.pruned[loud][0]
+        nonzero = (channels.labels >= 0) & ~(channels.pruned == 0)
+        if nonzero.any():
+            value = channels.pruned[nonzero][0]
             what = "a value that depends on the input" if value != value else value
             self.pin(
-                channels.labels[loud], f"pruned, it would put {what} into {reader}"
+                channels.labels[nonzero], f"pruned, it would put {what} into {reader}"
             )
 
-    def feed(self, kernel, labels: np.ndarray) -> None:
+    def tie_calls(self, kernel: keras.Variable, labels: Array) -> None:
         """A kernel reads these channels; all its calls read with the same rows."""
-        self.tie(self._fed.setdefault(id(kernel), labels), labels)
+        self.tie(self._readers.setdefault(id(kernel), labels), labels)
 
-    def filters(self, layer, variable, axis: int) -> np.ndarray:
-        """Labels of the filters of a layer: fresh, or those of its first call."""
+    def filters(
+        self, node: Node, variable: keras.Variable, axis: int, part: str = ""
+    ) -> Array:
+        """Labels of the filters of a layer: fresh, or those of its first call.
+
+        Args:
+            node: the call.
+            variable: the kernel.
+            axis: the kernel's axis of filters.
+            part: which sublayer owns the kernel, as in `member`.
+        """
         known = self.variables.get(id(variable))
         if known is not None:
             return known.labels
         labels = self.fresh(variable.shape[axis])
-        self.filters_of.setdefault(layer.name, labels)
-        self.member(layer, variable, axis, "kernel", labels)
+        self.member(node, variable, axis, "kernel", labels, part)
+        self.filters_of.setdefault(self.variables[id(variable)].path, labels)
         return labels
 
-    def member(self, layer, variable, axis: int, role: str, labels) -> None:
-        """Slice `k` of the variable along `axis` lives and dies with `labels[k]`."""
-        known = self.variables.get(id(variable))
-        if known is None:
-            axis %= len(variable.shape)
-            self.variables[id(variable)] = LabelledVariable(
-                layer, variable, axis, role, labels
-            )
-        else:
-            self.tie(known.labels, labels)
+    def member(
+        self,
+        node: Node,
+        variable: keras.Variable,
+        axis: int,
+        role: str,
+        labels: Array,
+        part: str = "",
+    ) -> None:
+        """Slice `k` of the variable along `axis` lives and dies with `labels[k]`.
 
-    def opaque(self, operation, reason: str) -> None:
+        Args:
+            node: the call of the layer.
+            variable: the variable.
+            axis: its channel axis.
+            role: what the slices are; see `pgmpf_tf.channels.units.Member`.
+            labels: one per slice.
+            part: which sublayer owns the variable, as a dotted path of attributes;
+                "" is the layer itself.
+        """
+        known = self.variables.get(id(variable))
+        if known is not None:
+            self.tie(known.labels, labels)
+            return
+        layer = part_of(node.operation, part)
+        path = f"{node.path}/{layer.name}" if part else node.path
+        self.variables[id(variable)] = LabeledVariable(
+            layer, path, variable, axis % len(variable.shape), role, labels
+        )
+
+    def opaque(self, node: Node, reason: str) -> None:
         """Note an operation without a rule, if it has anything that could be cut."""
+        operation = node.operation
         if any(len(w.shape) > 1 for w in getattr(operation, "weights", ())):
             why = f": {reason}" if reason else ""
-            self.opaque_layers[operation.name] = (
+            self.opaque_layers[node.path] = (
                 f"no rule for this {type(operation).__name__}, it stays whole{why}"
             )
 
-    def fibre(self, channels: Channels, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    def vector(self, channels: Channels, axis: int) -> tuple[Array, Array]:
         """Labels and values along one axis; what varies along others is tied."""
         labels = np.moveaxis(channels.labels, axis, -1)
         labels = labels.reshape(-1, labels.shape[-1])
         first = labels.max(axis=0)
         if labels.shape[0] > 1:
             self.tie(labels, first)
-        return first, fibre_values(channels.pruned, axis)
+        return first, values_on_axis(channels.pruned, axis)
 
-    def join(self, sources: list[np.ndarray]) -> np.ndarray:
-        """Tie sources slot by slot; one that is broadcast over channels is pinned."""
+    def join(self, sources: list[Array]) -> Array:
+        """Tie sources by entry; one that is broadcast over channels is pinned."""
         shape = np.broadcast_shapes(*(s.shape for s in sources))
         result = np.full(shape, NO_LABEL)
         for source in sources:
@@ -139,7 +186,7 @@ class Flow:
             result = np.where(result >= 0, result, source)
         return result
 
-    def components(self) -> np.ndarray:
+    def components(self) -> Array:
         """For each label, the smallest label it is tied to."""
         parent = np.arange(self.count)
         if not self._ties:
@@ -155,7 +202,7 @@ class Flow:
             while (parent[parent] != parent).any():
                 parent = parent[parent]
 
-    def pinned(self, components: np.ndarray) -> dict[int, str]:
+    def pinned(self, components: Array) -> dict[int, str]:
         """The first reason why each pinned component is pinned."""
         reasons: dict[int, str] = {}
         for labels, reason in self._pins:
@@ -164,12 +211,12 @@ class Flow:
         return reasons
 
 
-def fibre_values(values: np.ndarray, axis: int) -> np.ndarray:
+def values_on_axis(values: Array, axis: int) -> Array:
     """Known constants along one axis: NaN where they differ along the others."""
     moved = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
     return np.where((moved == moved[:1]).all(axis=0), moved[0], np.nan)
 
 
-def along_axis(labels, pruned, axis: int, rank: int) -> Channels:
+def channels_on_axis(labels: Array, pruned: Array, axis: int, rank: int) -> Channels:
     """Channels that vary along one axis only."""
-    return Channels(as_axis(labels, axis, rank), as_axis(pruned, axis, rank))
+    return Channels(on_axis(labels, axis, rank), on_axis(pruned, axis, rank))

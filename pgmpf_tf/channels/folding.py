@@ -1,4 +1,4 @@
-"""Recognise what `compact` inserts, so that a small model can be pruned again.
+"""Recognize what `compact` inserts, so that a small model can be pruned again.
 
 Where branches of a sum kept different channels, `compact` puts zeros between them:
 transpose, pad, take, transpose, or in very deep models pad, take. Taken one by one
@@ -10,10 +10,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from pgmpf_tf.channels.arrays import Array
 from pgmpf_tf.channels.graph import Graph, Node
 
 
-class Select(keras.Operation):
+class Gather(keras.Operation):
     """Stands for a chain that gathers channels in order, with zeros between.
 
     Attributes:
@@ -21,13 +22,13 @@ class Select(keras.Operation):
         numbers: for every channel of the result the channel it is, or -1 for zeros.
     """
 
-    def __init__(self, axis: int, numbers: np.ndarray, name: str):
+    def __init__(self, axis: int, numbers: Array, name: str) -> None:
         super().__init__(name=name)
         self.axis, self.numbers = axis, numbers
 
 
-def fold_selects(graph: Graph) -> Graph:
-    """Replace the chains that `compact` makes by one `Select` each."""
+def fold_gathers(graph: Graph) -> Graph:
+    """Replace the chains that `compact` makes by one `Gather` each."""
     readers: dict[int, list[Node]] = {}
     for node in graph.nodes:
         for tensor in node.inputs:
@@ -39,10 +40,10 @@ def fold_selects(graph: Graph) -> Graph:
         if followers is None or id(node) in folded:
             continue
         chain = _chain(node, followers, readers, kept)
-        select = _select(chain) if chain else None
-        if select is not None:
-            folded |= {id(member): None for member in chain}
-            folded[id(chain[-1])] = select
+        gather = _gather(chain) if chain else None
+        if gather is not None:
+            folded |= {id(part): None for part in chain}
+            folded[id(chain[-1])] = gather
     nodes = [folded.get(id(node), node) for node in graph.nodes]
     return Graph(
         graph.function,
@@ -60,7 +61,12 @@ _FOLLOWERS = {
 """What must come after each operation that may begin a chain; a Pad may be missing."""
 
 
-def _chain(first: Node, followers, readers, kept) -> list[Node]:
+def _chain(
+    first: Node,
+    followers: tuple[str, ...],
+    readers: dict[int, list[Node]],
+    kept: set[int],
+) -> list[Node]:
     """The operations of a chain, each read by the next one only."""
     chain, expected = [first], list(followers)
     while expected:
@@ -77,7 +83,7 @@ def _chain(first: Node, followers, readers, kept) -> list[Node]:
     return chain
 
 
-def _select(chain: list[Node]) -> Node | None:
+def _gather(chain: list[Node]) -> Node | None:
     """The chain as one operation, if it is exactly one that `compact` makes."""
     source, rank = chain[0].inputs[0], len(chain[0].inputs[0].shape)
     by_name = {type(node.operation).__name__: node for node in chain}
@@ -105,7 +111,7 @@ def _select(chain: list[Node]) -> Node | None:
             return None
         numbers = np.where(numbers == width, -1, numbers)
     inside = numbers[numbers >= 0]
-    if (np.diff(inside) <= 0).any() or (inside >= width).any():
+    if not inside.size or (np.diff(inside) <= 0).any() or (inside >= width).any():
         return None
-    operation = Select(axis, numbers, name=chain[-1].operation.name)
+    operation = Gather(axis, numbers, name=chain[-1].operation.name)
     return Node(operation, (source,), {}, chain[-1].outputs)

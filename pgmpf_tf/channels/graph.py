@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 from keras import tree
+from keras.src.ops.core import Cast
 
-from pgmpf_tf.channels.slots import NoRule
+from pgmpf_tf.channels.arrays import NoRule, Shape
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""What an operation is called with: positional arguments, and those by name."""
 
 
 @dataclass(eq=False)
 class Tensor:
-    """A symbolic tensor of the graph: shape (batch first), dtype and a name."""
+    """A symbolic tensor of the graph.
 
-    shape: tuple[int | None, ...]
+    Attributes:
+        shape: its shape, batch first; None where a size is unknown.
+        dtype: its dtype.
+        name: its name.
+        size: its shape as `pgmpf_tf.channels.sizes` settles it; None before that.
+    """
+
+    shape: Shape
     dtype: str
     name: str = ""
+    size: Shape | None = None
 
 
 @dataclass(eq=False)
@@ -29,29 +42,76 @@ class Node:
         operation: the Keras layer or operation that is called.
         args, kwargs: its call's arguments, with `Tensor`s for symbolic tensors.
         outputs: what the call returns, flat.
+        path: the names of the nested models it is in, and its own:
+            `"backbone/block1/conv"`.
+        reason: why a layer made of layers is one operation of the graph.
         memo: what a rule has computed of this call and may want again.
+        inputs: the tensors that it is called with, without masks, flat.
+        masks: the Keras masks that it is called with, flat.
     """
 
     operation: keras.Operation
-    args: tuple
+    args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outputs: list[Tensor]
+    path: str = ""
+    reason: str = ""
     memo: dict[str, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(init=False)
+    masks: list[Tensor] = field(init=False)
 
-    def __post_init__(self):
-        flat = tree.flatten((self.args, self.kwargs))
-        self.inputs = [leaf for leaf in flat if isinstance(leaf, Tensor)]
+    def __post_init__(self) -> None:
+        self.inputs, self.masks = [], []
+        self.path = self.path or self.operation.name
+        fill_in(
+            (self.args, self.kwargs),
+            lambda tensor: self.inputs.append(tensor),
+            lambda mask: self.masks.append(mask),
+        )
 
 
-def fill_in(arguments: tuple[tuple, dict], replace) -> tuple[tuple, dict]:
-    """A call's arguments, every `Tensor` in them put through `replace` in order."""
+def fill_in(
+    arguments: Arguments,
+    replace: Callable[[Tensor], Any],
+    replace_mask: Callable[[Tensor], Any] | None = None,
+) -> Arguments:
+    """A call's arguments with something else for each `Tensor` in them, in order.
 
-    def swap(leaf):
+    Args:
+        arguments: the arguments.
+        replace: called with every tensor that is no mask.
+        replace_mask: called with the masks: the tensors in arguments by the name of
+            `mask` or `..._mask`. None leaves them.
+    """
+
+    def swap(leaf: Any) -> Any:
         return replace(leaf) if isinstance(leaf, Tensor) else leaf
 
+    def swap_mask(leaf: Any) -> Any:
+        if replace_mask is None or not isinstance(leaf, Tensor):
+            return leaf
+        return replace_mask(leaf)
+
     args, kwargs = arguments
-    return tree.map_structure(swap, args), tree.map_structure(swap, kwargs)
+    return tree.map_structure(swap, args), {
+        name: tree.map_structure(swap_mask if is_mask(name) else swap, value)
+        for name, value in kwargs.items()
+    }
+
+
+def is_mask(name: str) -> bool:
+    """Whether an argument of this name holds Keras masks."""
+    return name == "mask" or name.endswith("_mask")
+
+
+def has_weights(operation: keras.Operation) -> bool:
+    """Whether an operation is a layer with weights."""
+    return bool(getattr(operation, "weights", ()))
+
+
+def part_of(operation: keras.Operation, part: str) -> Any:
+    """What an operation holds: itself for "", or by a dotted path of attributes."""
+    return operator.attrgetter(part)(operation) if part else operation
 
 
 @dataclass(eq=False)
@@ -77,14 +137,6 @@ class Graph:
         return found
 
 
-class Cast(keras.Operation):
-    """The conversion a nested model applies to an input of another dtype."""
-
-    def __init__(self, dtype, name=None):
-        super().__init__(name=name)
-        self.dtype = dtype
-
-
 def trace(model: keras.Model) -> Graph:
     """The graph of a built Functional or Sequential model.
 
@@ -99,7 +151,7 @@ def trace(model: keras.Model) -> Graph:
     function = functional_of(model)
     inputs = [_tensor(x) for x in function.inputs]
     nodes: list[Node] = []
-    outputs = _walk(function, inputs, {}, nodes)
+    outputs = _walk(function, inputs, {}, nodes, "")
     return Graph(function, inputs, outputs, nodes)
 
 
@@ -130,7 +182,7 @@ def functional_of(model: keras.Model) -> keras.Model:
     return keras.Model(inputs, model(inputs), name=model.name)
 
 
-def _trace_subclassed(model: keras.Model, inputs) -> keras.Model:
+def _trace_subclassed(model: keras.Model, inputs: Any) -> keras.Model:
     """The graph behind a subclassed model's `call`, sharing its layers.
 
     Raises:
@@ -153,7 +205,8 @@ def _trace_subclassed(model: keras.Model, inputs) -> keras.Model:
     return traced
 
 
-def _symbolic_inputs(shape):
+def _symbolic_inputs(shape: Any) -> Any:
+    """Inputs for the shapes that a model was built for, in their structure."""
     if isinstance(shape, dict):
         return {
             key: keras.Input(batch_shape=(None, *value[1:]), name=key)
@@ -164,7 +217,7 @@ def _symbolic_inputs(shape):
     return keras.Input(batch_shape=(None, *shape[1:]))
 
 
-def _inlinable(operation) -> keras.Model | None:
+def _inlinable(operation: keras.Operation) -> keras.Model | None:
     """The Functional model behind an operation, if its call is just its graph."""
     functional = keras.src.models.functional.Functional
     if isinstance(operation, keras.Sequential):
@@ -176,19 +229,33 @@ def _inlinable(operation) -> keras.Model | None:
     return operation if type(operation).call is functional.call else None
 
 
-def _tensor(x) -> Tensor:
+def _tensor(x: keras.KerasTensor) -> Tensor:
     return Tensor(tuple(x.shape), keras.backend.standardize_dtype(x.dtype), x.name)
 
 
-def _keras_nodes(function) -> Iterator:
+def _keras_nodes(function: keras.Model) -> Iterator[Any]:
     for depth in sorted(function._nodes_by_depth, reverse=True):
         for node in function._nodes_by_depth[depth]:
             if node.operation is not None and not node.is_input:
                 yield node
 
 
-def _walk(function, inputs, context, nodes) -> list[Tensor]:
-    """Append the calls of `function` to `nodes`; return its output tensors."""
+def _walk(
+    function: keras.Model,
+    inputs: Sequence[Tensor],
+    context: dict[str, Any],
+    nodes: list[Node],
+    prefix: str,
+) -> list[Tensor]:
+    """Append the calls of `function` to `nodes`; return its output tensors.
+
+    Args:
+        function: the model.
+        inputs: the tensors that it is called with.
+        context: arguments that its call hands to all layers (`training`, say).
+        nodes: the graph that is being made.
+        prefix: the path of the model, with a slash at its end; "" for the outermost.
+    """
     known = {id(x): tensor for x, tensor in zip(function.inputs, inputs, strict=True)}
     same_shapes = all(
         tuple(x.shape) == tensor.shape
@@ -203,27 +270,38 @@ def _walk(function, inputs, context, nodes) -> list[Tensor]:
         )
         accepted = getattr(operation, "_call_context_args", {})
         kwargs |= {k: v for k, v in context.items() if k in accepted}
-        memo = {}
+        outputs, reason, path = None, "", prefix + operation.name
         try:
-            outputs = _inline(operation, args, kwargs, context, nodes)
+            outputs = _inline(operation, (args, kwargs), context, nodes, f"{path}/")
         except NoRule as error:
-            outputs, memo["reason"] = None, str(error)
+            reason = str(error)
         if outputs is None:
             if same_shapes:
                 outputs = [_tensor(x) for x in keras_node.outputs]
             else:
                 outputs = _respecified(operation, args, kwargs)
-            nodes.append(Node(operation, args, kwargs, outputs, memo))
+            nodes.append(Node(operation, args, kwargs, outputs, path, reason))
         known |= {
             id(x): tensor for x, tensor in zip(keras_node.outputs, outputs, strict=True)
         }
     return [known[id(x)] for x in function.outputs]
 
 
-def _inline(operation, args, kwargs, context, nodes) -> list[Tensor] | None:
-    """Walk into a nested model; None if it is none, or not plainly called."""
+def _inline(
+    operation: keras.Operation,
+    arguments: Arguments,
+    context: dict[str, Any],
+    nodes: list[Node],
+    prefix: str,
+) -> list[Tensor] | None:
+    """Walk into a nested model; None if it is none.
+
+    Raises:
+        NoRule: it is not plainly called.
+    """
     if not isinstance(operation, keras.Model):
         return None
+    args, kwargs = arguments
     inner = _inlinable(operation)
     extra = {k: v for k, v in kwargs.items() if v is not None and k != "inputs"}
     if set(extra) - {"training"} or len(args) + ("inputs" in kwargs) != 1:
@@ -248,13 +326,15 @@ def _inline(operation, args, kwargs, context, nodes) -> list[Tensor] | None:
             nodes.append(Node(Cast(dtype), (x,), {}, [cast]))
             x = cast
         converted.append(x)
-    return _walk(inner, converted, context | extra, nodes)
+    return _walk(inner, converted, context | extra, nodes, prefix)
 
 
-def _respecified(operation, args, kwargs) -> list[Tensor]:
+def _respecified(
+    operation: keras.Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Tensor]:
     """Output tensors for the shapes of this very call of a nested model."""
 
-    def spec(leaf):
+    def spec(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
             return keras.KerasTensor(leaf.shape, leaf.dtype)
         return leaf

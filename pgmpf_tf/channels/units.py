@@ -33,7 +33,7 @@ class Member:
     role: str
     units: np.ndarray
 
-    def along(self, values: np.ndarray) -> np.ndarray:
+    def broadcast(self, values: np.ndarray) -> np.ndarray:
         """A value per slice, shaped so that it broadcasts to the variable."""
         trailing = len(self.variable.shape) - 1 - self.axis
         return values.reshape(-1, *(1,) * trailing)
@@ -45,7 +45,7 @@ class Member:
             factors: one per slice, shape `(variable.shape[axis],)`.
         """
         if (factors != 1.0).any():
-            broadcast = keras.ops.cast(self.along(factors), self.variable.dtype)
+            broadcast = keras.ops.cast(self.broadcast(factors), self.variable.dtype)
             self.variable.assign(self.variable * broadcast)
 
 

@@ -5,21 +5,29 @@ To teach pgmpf_tf a layer type is one line here (or `register_rule` outside).
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 from keras.src.applications import convnext, inception_resnet_v2
 
-from pgmpf_tf.channels.folding import Select
-from pgmpf_tf.channels.graph import Cast
-from pgmpf_tf.rules import moves
-from pgmpf_tf.rules.base import Barrier, Call, Rule, Supposition
+from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
+from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
+from pgmpf_tf.channels.folding import Gather
+from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.rules import rearranging
+from pgmpf_tf.rules.attention import MultiHeadAttention
+from pgmpf_tf.rules.base import Barrier, FreeBarrier, Layout, Rule, Sizes, count
+from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.elementwise import (
     Activation,
     Elementwise,
     Identity,
     PReLU,
     Rescaling,
+    pointwise,
 )
+from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.joins import (
     DIFFERENCE,
     MAXIMUM,
@@ -31,12 +39,17 @@ from pgmpf_tf.rules.joins import (
     Concatenate,
     ScaledSum,
 )
-from pgmpf_tf.rules.mixing import EinsumDense, Mixing, SeparableConv
+from pgmpf_tf.rules.mixing import EinsumDense, Mixing, SeparableConv, TransposedConv
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
+from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
 from pgmpf_tf.rules.spatial import Reduction, Spatial
+from pgmpf_tf.rules.weights import Weights, evaluate
 
 _RULES: dict[type, Rule] = {
     layers.Dense: Mixing("units"),
+    layers.Embedding: FreeBarrier(),
+    layers.LayerNormalization: FreeBarrier(),
+    layers.MultiHeadAttention: MultiHeadAttention(),
     layers.EinsumDense: EinsumDense(),
     layers.BatchNormalization: BatchNormalization(),
     layers.PReLU: PReLU(),
@@ -49,21 +62,17 @@ _RULES: dict[type, Rule] = {
     layers.Minimum: MINIMUM,
     layers.Average: Average(),
     layers.Concatenate: Concatenate(),
-    layers.Flatten: moves.FLATTEN,
-    layers.Reshape: moves.RESHAPE_LAYER,
-    layers.Permute: moves.Move(moves.permute),
-    layers.RepeatVector: moves.Move(moves.repeat_vector),
+    layers.Flatten: rearranging.FLATTEN,
+    layers.Reshape: rearranging.RESHAPE_LAYER,
+    layers.Permute: rearranging.Rearrange(rearranging.permute),
+    layers.RepeatVector: rearranging.Rearrange(rearranging.repeat_vector),
     layers.Resizing: Spatial(),
     convnext.LayerScale: PerChannel("gamma"),
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
-    Cast: Identity(),
-    Select: moves.Selection(),
+    Gather: rearranging.Gathering(),
 }
 _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
-_RULES |= {
-    getattr(layers, f"Conv{n}DTranspose"): Mixing("filters", "kernel", -1, -2)
-    for n in (1, 2, 3)
-}
+_RULES |= {getattr(layers, f"Conv{n}DTranspose"): TransposedConv() for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"DepthwiseConv{n}D"): DepthwiseConv() for n in (1, 2)}
 _RULES |= {getattr(layers, f"SeparableConv{n}D"): SeparableConv() for n in (1, 2)}
 _RULES |= {
@@ -112,17 +121,17 @@ _OPERATIONS: dict[str, Rule] = {
     "Maximum": MAXIMUM,
     "Minimum": MINIMUM,
     "Concatenate": Concatenate(),
-    "Reshape": moves.RESHAPE,
-    "Transpose": moves.Move(moves.transpose),
-    "Swapaxes": moves.Move(moves.swapaxes),
-    "Moveaxis": moves.Move(moves.moveaxis),
-    "ExpandDims": moves.Move(moves.expand_dims),
-    "Squeeze": moves.Squeeze(),
-    "Flip": moves.Move(moves.flip),
-    "Repeat": moves.Move(moves.repeat),
-    "Split": moves.Split(),
-    "GetItem": moves.GetItem(),
-    "Pad": moves.Pad(),
+    "Reshape": rearranging.RESHAPE,
+    "Transpose": rearranging.Rearrange(rearranging.transpose),
+    "Swapaxes": rearranging.Rearrange(rearranging.swapaxes),
+    "Moveaxis": rearranging.Rearrange(rearranging.moveaxis),
+    "ExpandDims": rearranging.Rearrange(rearranging.expand_dims),
+    "Squeeze": rearranging.Squeeze(),
+    "Flip": rearranging.Rearrange(rearranging.flip),
+    "Repeat": rearranging.Rearrange(rearranging.repeat),
+    "Split": rearranging.Split(),
+    "GetItem": rearranging.GetItem(),
+    "Pad": rearranging.Pad(),
     "Cast": Identity(),
     "StopGradient": Identity(),
 }
@@ -215,7 +224,7 @@ def rule_for(operation: keras.Operation) -> Rule:
 
     A subclass shares its parent's rule only if it also shares its parent's `call`.
     """
-    kind = type(operation)
+    kind: Any = type(operation)
     for parent in kind.__mro__:
         if parent in _RULES:
             return _RULES[parent] if kind.call is parent.call else _BARRIER
@@ -225,26 +234,51 @@ def rule_for(operation: keras.Operation) -> Rule:
 
 
 __all__ = [
+    "NO_LABEL",
     "Activation",
     "Average",
     "Barrier",
     "BatchNormalization",
-    "Call",
+    "Build",
+    "Builder",
+    "Channels",
+    "Channelwise",
     "Concatenate",
+    "Cut",
     "DepthwiseConv",
     "EinsumDense",
     "Elementwise",
+    "Entrywise",
+    "Flow",
+    "FreeBarrier",
     "Identity",
+    "Layout",
     "Mixing",
+    "MultiHeadAttention",
+    "NoRule",
+    "Node",
     "PReLU",
     "PerChannel",
+    "Rebuilt",
     "Reduction",
     "Rescaling",
     "Rule",
     "ScaledSum",
     "SeparableConv",
+    "Sizes",
     "Spatial",
-    "Supposition",
+    "Tensor",
+    "TransposedConv",
+    "Weights",
+    "channel_axis",
+    "count",
+    "evaluate",
+    "expand",
+    "kept_along",
+    "narrower",
+    "on_axis",
+    "passed_on",
+    "pointwise",
     "register_rule",
     "rule_for",
 ]

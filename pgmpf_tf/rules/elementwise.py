@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
-from pgmpf_tf.channels.flow import Channels
-from pgmpf_tf.channels.graph import fill_in
-from pgmpf_tf.channels.slots import along
-from pgmpf_tf.rules.base import Call, NoRule, Wired, evaluate, values_of
+from pgmpf_tf.channels.arrays import Array, NoRule, kept_along
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.graph import Node, fill_in
+from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
+from pgmpf_tf.rules.weights import Weights, evaluate
 
 POINTWISE_ACTIVATIONS = {
     getattr(keras.activations, name)
@@ -43,7 +47,7 @@ POINTWISE_ACTIVATIONS = {
 }
 
 
-def pointwise(activation):
+def pointwise(activation: Any) -> Any:
     """The activation, if it treats every value by itself.
 
     Raises:
@@ -57,15 +61,15 @@ def pointwise(activation):
     return activation
 
 
-class Elementwise(Wired):
+class Elementwise(Entrywise):
     """A deterministic function of one tensor, value by value."""
 
-    def value(self, node, sources):
-        def function(points):
+    def value(self, node: Node, sources: list[Array]) -> Array:
+        def function(points: Any) -> Any:
             args, kwargs = fill_in((node.args, node.kwargs), lambda _: points)
             return node.operation.call(*args, **kwargs)
 
-        if len(node.inputs) != 1:
+        if len(node.inputs) != 1 or node.masks:
             raise NoRule("it combines several tensors")
         return evaluate(function, sources[0])
 
@@ -73,23 +77,23 @@ class Elementwise(Wired):
 class Activation(Elementwise):
     """The layer that applies a function by name."""
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return evaluate(pointwise(node.operation.activation), sources[0])
 
 
 class Rescaling(Elementwise):
     """`x * scale + offset` with one scale and one offset for all channels."""
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         if np.size(node.operation.scale) != 1 or np.size(node.operation.offset) != 1:
             raise NoRule("it scales every channel by its own number")
         return super().value(node, sources)
 
 
-class Identity(Wired):
+class Identity(Entrywise):
     """What passes data on unchanged at inference: dropouts, noise, casts."""
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         if node.kwargs.get("training"):
             raise NoRule("it is called with training=True, so that it is random")
         noise_shape = getattr(node.operation, "noise_shape", None) or ()
@@ -98,24 +102,24 @@ class Identity(Wired):
         return sources[0]
 
 
-class PReLU(Wired):
+class PReLU(Entrywise):
     """`max(0, x) + alpha * min(0, x)` with a learned slope per value or channel."""
 
-    def label(self, node, flow, inputs):
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
         labels, alpha = inputs[0].labels, node.operation.alpha
         varying = [a for a, size in enumerate(labels.shape) if size > 1]
         if len(varying) == 1 and alpha.shape[varying[0] - 1] > 1:
             axis = varying[0]
-            flow.member(node.operation, alpha, axis - 1, "slope", labels.ravel())
+            flow.member(node, alpha, axis - 1, "slope", labels.ravel())
         return [Channels(labels, self.value(node, [inputs[0].pruned]))]
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return np.where(sources[0] == 0, 0.0, np.nan)
 
-    def rebuild(self, node, kept_in, kept_out):
-        alpha = values_of(node.operation.alpha)
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        alpha = weights(node.operation.alpha)
         for axis in range(alpha.ndim):
-            chosen = along(kept_in[0], axis + 1)
+            chosen = kept_along(cut.input, axis + 1)
             if alpha.shape[axis] > 1 and not chosen.all():
                 alpha = np.compress(chosen, alpha, axis=axis)
-        return Call(weights={"alpha": alpha})
+        return narrower(node, weights={"alpha": alpha})

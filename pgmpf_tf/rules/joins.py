@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
 
-from pgmpf_tf.channels.flow import NO_LABEL, Channels
-from pgmpf_tf.channels.graph import Tensor
-from pgmpf_tf.channels.slots import along, expand, hull
-from pgmpf_tf.rules.base import Call, NoRule, Wired
+from pgmpf_tf.channels.arrays import (
+    Array,
+    NoRule,
+    Shape,
+    everything,
+    expand,
+    kept_along,
+    whole_slices,
+)
+from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
+from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.rules.base import Layout
+from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower, passed_on
+from pgmpf_tf.rules.weights import Weights
 
 
-def multiply(a, b):
+def multiply(a: Array, b: Array) -> Array:
     """A product, in which zero wins over the unknown."""
     return np.where((a == 0) | (b == 0), 0.0, a * b)
 
 
-def divide(a, b):
+def divide(a: Array, b: Array) -> Array:
     """A quotient; zero over an unknown stays unknown (it may be 0 / 0)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         result = a / b
     return np.where(np.isfinite(result), result, np.nan)
 
 
-class Join(Wired):
+class Join(Entrywise):
     """An elementwise function of several tensors and constants, which broadcast.
 
     Args:
         function: its NumPy form for two arguments; NaN stands for the unknown.
-        ties: the channels that meet are tied (in `independent` coupling too).
+        ties: channels that are combined are tied (in `independent` coupling too).
         additive: an argument that is zero may be left out.
     """
 
-    def __init__(self, function, *, ties: bool = False, additive: bool = False):
+    def __init__(
+        self,
+        function: Callable[[Array, Array], Array],
+        *,
+        ties: bool = False,
+        additive: bool = False,
+    ) -> None:
         self.function, self.ties, self.additive = function, ties, additive
 
-    def operands(self, node) -> list:
+    def operands(self, node: Node) -> list[Any]:
         """What is joined, in order: `Tensor`s, and constants as arrays."""
-        leaves = tree.flatten((node.args, node.kwargs))
-        operands = []
+        leaves = tree.flatten([*node.args, *node.kwargs.values()])
+        operands: list[Any] = []
         for leaf in leaves:
             if isinstance(leaf, Tensor):
                 operands.append(leaf)
@@ -51,9 +70,10 @@ class Join(Wired):
                 operands.append(np.asarray(keras.ops.convert_to_numpy(leaf)))
         return operands
 
-    def sources(self, node, arrays, fill):
-        shape = node.outputs[0].shape
-        rank, remaining, result, sizes = len(shape), iter(arrays), [], []
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
+        rank, remaining = len(node.outputs[0].shape), iter(arrays)
+        result: list[Array] = []
+        sizes: list[Shape] = []
         for operand in self.operands(node):
             size = tuple(operand.shape)
             if isinstance(operand, Tensor):
@@ -67,10 +87,10 @@ class Join(Wired):
                 array = self._constant(operand.reshape(size), fill)
             result.append(array)
             sizes.append(size)
-        return [self._spread(result, sizes, shape)]
+        return [self._spread(result, sizes)]
 
     @staticmethod
-    def _constant(values, fill):
+    def _constant(values: Array, fill: Any) -> Array:
         for axis in range(values.ndim):
             first = values.take([0], axis=axis)
             if (values == first).all():
@@ -80,7 +100,7 @@ class Join(Wired):
         return np.full(values.shape, fill)
 
     @staticmethod
-    def _spread(arrays, sizes, shape):
+    def _spread(arrays: list[Array], sizes: list[Shape]) -> list[Array]:
         """Spell out what is uniform in one array and varies in another."""
         joint = np.broadcast_shapes(*(a.shape for a in arrays))
         for axis, wide in enumerate(joint):
@@ -89,20 +109,22 @@ class Join(Wired):
                     arrays[i] = expand(array, axis, sizes[i][axis])
         return arrays
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return functools.reduce(self.function, sources)
 
-    def meet(self, node, flow, labels, values):
+    def combine(
+        self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
+    ) -> Channels:
         if flow.independent and not self.ties and self._differ(labels, values):
             for label, value in zip(labels, values, strict=True):
-                flow.read(Channels(*np.broadcast_arrays(label, value)), "a sum")
+                flow.mix(Channels(*np.broadcast_arrays(label, value)), "a sum")
             shape = np.broadcast_shapes(*(label.shape for label in labels))
             return Channels(np.full(shape, NO_LABEL), np.full(shape, np.nan))
-        return super().meet(node, flow, labels, values)
+        return super().combine(node, flow, labels, values)
 
     @staticmethod
-    def _differ(labels, values):
-        """Whether tensors with different channels meet (constants do not count)."""
+    def _differ(labels: list[Array], values: list[Array]) -> bool:
+        """Whether tensors with different channels are combined, besides constants."""
         constant = [
             (label < 0).all() and not np.isnan(value).any()
             for label, value in zip(labels, values, strict=True)
@@ -110,18 +132,28 @@ class Join(Wired):
         mine = [la for la, known in zip(labels, constant, strict=True) if not known]
         return any(not np.array_equal(label, mine[0]) for label in mine)
 
-    def needs(self, node, needed, values):
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
         """Zeros need not be there: they are inserted where they are missing."""
-        pulled = super().needs(node, needed, values)
         pulled = [
-            hull(need & ~(v == 0)) for need, v in zip(pulled, values, strict=True)
+            whole_slices(need & ~(value == 0))
+            for need, value in zip(
+                self.pull(node, needed, [value.shape for value in values]),
+                values,
+                strict=True,
+            )
         ]
         if self.additive and len(pulled) == len(self.operands(node)) > 1:
             return self._without_zeros(node, pulled)
-        return pulled
+        return [*pulled]
 
     @staticmethod
-    def _without_zeros(node, pulled):
+    def _without_zeros(node: Node, pulled: list[Array]) -> list[Array | None]:
         """Leave out terms that are zero where it matters, but never the last one."""
         out = node.outputs[0]
         alike = [t.shape == out.shape and t.dtype == out.dtype for t in node.inputs]
@@ -129,100 +161,108 @@ class Join(Wired):
         if all(zero):
             zero[0] = False
         if not any(same and not gone for same, gone in zip(alike, zero, strict=True)):
-            return pulled
+            return [*pulled]
         return [None if gone else need for gone, need in zip(zero, pulled, strict=True)]
 
-    def layout(self, node, kept, needed, read):
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
         """Pass through where all inputs agree; else bring all to what is needed."""
+        wanted = needed[0]
+        assert wanted is not None  # a call without any use is not asked
         present = [
-            np.ones(needed[0].shape, bool) if r is None else k
+            np.ones(wanted.shape, bool) if r is None else k
             for k, r in zip(kept, read, strict=True)
         ]
-        met = self.sources(node, present, True)[0]
-        joint = functools.reduce(np.logical_and, met)
-        mine = [
-            m
-            for m, x in zip(met, self.operands(node), strict=True)
+        sources = self.sources(node, present, True)[0]
+        joint = functools.reduce(np.logical_and, sources)
+        tensors = [
+            source
+            for source, x in zip(sources, self.operands(node), strict=True)
             if isinstance(x, Tensor)
         ]
-        used = [m for m, r in zip(mine, read, strict=True) if r is not None]
-        agree = all((np.broadcast_to(m, joint.shape) == joint).all() for m in used)
-        wanted = np.broadcast_to(needed[0], joint.shape)
-        if not (agree and (hull(joint) == joint).all() and joint[wanted].all()):
-            joint = hull(wanted.copy())
-            kept = [_project(joint, m.shape) for m in mine]
+        used = [s for s, r in zip(tensors, read, strict=True) if r is not None]
+        agree = all((np.broadcast_to(s, joint.shape) == joint).all() for s in used)
+        wanted = np.broadcast_to(wanted, joint.shape)
+        passes = agree and (whole_slices(joint) == joint).all()
+        if not (passes and joint[wanted].all()):
+            joint = whole_slices(wanted.copy())
+            kept = [_project(joint, s.shape) for s in tensors]
         return [
             k if r is not None else None for k, r in zip(kept, read, strict=True)
         ], [joint]
 
-    def rebuild(self, node, kept_in, kept_out):
-        left = [t for t, k in zip(node.inputs, kept_in, strict=True) if k is not None]
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        left = [place for place, k in enumerate(cut.inputs) if k is not None]
         if len(left) == 1 < len(node.inputs):
-            return Call(alias=left[0])
+            return passed_on(left[0])
 
-        def cut(leaf):
-            if isinstance(leaf, (list, tuple)):
-                return [x for x in leaf if x in left]
-            if isinstance(leaf, Tensor) or not np.shape(leaf):
+        def shorten(leaf: Any) -> Any:
+            if isinstance(leaf, (Tensor, list, tuple)) or not np.shape(leaf):
                 return leaf
-            return _cut_constant(leaf, kept_out[0])
+            return _cut_constant(leaf, cut.outputs[0])
 
-        args = tuple(cut(arg) for arg in node.args)
-        return Call(arguments=(args, {k: cut(v) for k, v in node.kwargs.items()}))
+        args = tuple(shorten(arg) for arg in node.args)
+        kwargs = {name: shorten(value) for name, value in node.kwargs.items()}
+        return narrower(node, arguments=(args, kwargs))
 
 
-def _cut_constant(constant, kept):
+def _cut_constant(constant: Any, kept: Array) -> Any:
     """The part of a constant argument that meets what is kept."""
     array = np.asarray(keras.ops.convert_to_numpy(constant))
     for axis in range(-array.ndim, 0):
-        chosen = along(kept, axis)
+        chosen = kept_along(kept, axis)
         if array.shape[axis] > 1 and not chosen.all():
             array = np.compress(chosen, array, axis=axis)
     return constant if array.shape == np.shape(constant) else array
 
 
-def _project(target, shape):
-    """A choice of the result's slots as a choice of a source's."""
+def _project(target: Array, shape: tuple[int, ...]) -> Array:
+    """A choice of the result's entries as a choice of a source's."""
     axes = tuple(a for a, n in enumerate(shape) if n == 1 and target.shape[a] > 1)
-    return target.any(axis=axes, keepdims=True)
+    return np.asarray(target.any(axis=axes, keepdims=True))
 
 
 class Average(Join):
     """The mean of its inputs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(np.add)
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return super().value(node, sources) / len(sources)
 
 
 class ScaledSum(Join):
     """`x + scale * residual`, as in InceptionResNetV2."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(np.add)
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return sources[0] + node.operation.scale * sources[1]
 
 
 class Concatenate(Join):
-    """Pieces side by side along channels, or (spatially) a meeting of equals."""
+    """Pieces side by side along channels; along other axes, equals are combined."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(lambda a, b: np.where(a == b, a, np.nan))
 
-    def operands(self, node):
+    def operands(self, node: Node) -> list[Any]:
         if len(node.inputs) != len(tree.flatten((node.args, node.kwargs))):
             raise NoRule("it takes constants")
         return node.inputs
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         axis = node.operation.axis % arrays[0].ndim
         if axis == 0:
             raise NoRule("it works along the batch axis")
-        # The first arrays to come by tell; later ones may have lost an input.
+        # The first arrays to come by say it; later ones may have lost an input.
         apart = node.memo.setdefault(
             "apart",
             any(array.shape[axis] > 1 for array in arrays)
@@ -239,15 +279,27 @@ class Concatenate(Join):
                 arrays = [expand(array, other, size) for array in arrays]
         return [[np.concatenate(arrays, axis=axis)] if apart else arrays]
 
-    def needs(self, node, needed, values):
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
         if not node.memo["apart"]:
-            return super().needs(node, needed, values)
+            return super().needs(node, weights, needed, values)
         pulled = self.pull(node, needed, [value.shape for value in values])
         return [need if need.any() else None for need in pulled]
 
-    def layout(self, node, kept, needed, read):
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
         kept = [
-            np.ones((1,) * len(tensor.shape), bool) if r is None else k
+            everything(len(tensor.shape)) if r is None else k
             for tensor, k, r in zip(node.inputs, kept, read, strict=True)
         ]
         if not node.memo["apart"]:
@@ -258,11 +310,12 @@ class Concatenate(Join):
             for t, k, r in zip(node.inputs, kept, read, strict=True)
         ]
         out = self.sources(node, present, True)[0][0]
-        if (hull(out) == out).all():
+        if (whole_slices(out) == out).all():
             return [
                 k if r is not None else None for k, r in zip(kept, read, strict=True)
             ], [out]
-        target = hull(np.broadcast_to(needed[0], out.shape))
+        assert needed[0] is not None
+        target = whole_slices(np.broadcast_to(needed[0], out.shape))
         ends = np.cumsum([tensor.shape[axis] for tensor in node.inputs])[:-1]
         pieces = np.split(target, ends, axis=axis)
         return [

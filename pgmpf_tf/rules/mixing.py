@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import numpy as np
 
-from pgmpf_tf.channels.flow import Channels
-from pgmpf_tf.rules.base import (
-    Call,
-    Channelwise,
-    NoRule,
-    channel_axis,
-    evaluate,
-    supposed_reads,
-    values_of,
-)
+from pgmpf_tf.channels.arrays import Array, NoRule, any_along
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.rules.base import Sizes, count, positions
+from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.elementwise import pointwise
+from pgmpf_tf.rules.rebuilding import Rebuilt, narrower
+from pgmpf_tf.rules.weights import Weights, evaluate
 
 
 class Mixing(Channelwise):
-    """Convolutions and dense layers.
+    """Convolutions and dense layers, and layers of one's own that are like them.
+
+    A layer of one's own may have a `bias`, shape `(filters,)`, an `activation` and
+    `groups`; it needs none of them.
 
     Args:
         units: the configuration entry that holds the number of filters.
@@ -28,48 +31,50 @@ class Mixing(Channelwise):
 
     def __init__(
         self, units: str, kernel: str = "_kernel", axis_in: int = -2, axis_out: int = -1
-    ):
+    ) -> None:
         self.units, self.kernel = units, kernel
         self.axis_in, self.axis_out = axis_in, axis_out
 
-    def axes(self, node):
+    def axes(self, node: Node) -> tuple[int, int]:
         axis = channel_axis(node.operation) if self.units == "filters" else -1
         return axis % len(node.inputs[0].shape), axis % len(node.outputs[0].shape)
 
-    def groups(self, layer) -> int:
+    def groups(self, layer: keras.layers.Layer) -> int:
         return getattr(layer, "groups", 1)
 
-    def kernel_of(self, layer):
+    def kernel_of(self, layer: keras.layers.Layer) -> keras.Variable:
         if getattr(layer, "lora_enabled", False):
             raise NoRule("it has LoRA weights")
         if getattr(layer, "quantization_mode", None) is not None:
             raise NoRule("its weights are quantized")
         return getattr(layer, self.kernel)
 
-    def width(self, node):
+    def width(self, node: Node) -> int | None:
         layer = node.operation
         return self.kernel_of(layer).shape[self.axis_in] * self.groups(layer)
 
-    def label_vector(self, node, flow, labels, pruned):
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
         layer = node.operation
         kernel = self.kernel_of(layer)
         groups = self.groups(layer)
-        flow.read(Channels(labels, pruned), f"'{layer.name}'")
-        flow.feed(kernel, labels)
-        out = flow.filters(layer, kernel, self.axis_out)
-        if layer.bias is not None:
-            flow.member(layer, layer.bias, -1, "bias", out)
+        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        flow.tie_calls(kernel, labels)
+        out = flow.filters(node, kernel, self.axis_out)
+        if bias_of(layer) is not None:
+            flow.member(node, layer.bias, -1, "bias", out)
         if groups > 1:
             self._tie_groups(flow, labels, out, groups)
         try:
-            silent = evaluate(pointwise(layer.activation), np.zeros(1))[0]
+            value = evaluate(activation_of(layer), np.zeros(1))[0]
         except NoRule as error:
             flow.pin(out, str(error))
-            silent = np.nan
-        return out, np.full(out.shape, silent)
+            value = np.nan
+        return out, np.full(out.shape, value)
 
     @staticmethod
-    def _tie_groups(flow, labels, out, groups):
+    def _tie_groups(flow: Flow, labels: Array, out: Array, groups: int) -> None:
         """Groups stay equally wide, or go as wholes where that is the finer choice."""
         ins, outs = labels.reshape(groups, -1), out.reshape(groups, -1)
         if groups >= ins.shape[1]:
@@ -80,69 +85,64 @@ class Mixing(Channelwise):
             flow.tie(ins, ins[:1])
             flow.tie(outs, outs[:1])
 
-    def reads(self, node) -> np.ndarray:
+    def connections(self, node: Node, weights: Weights) -> Array:
         """bool, (inputs per group, groups, filters per group): a weight is not zero."""
-        if "reads" not in node.memo:
-            layer = node.operation
-            kernel = self.kernel_of(layer)
-            node.memo["reads"] = supposed_reads(
-                layer, kernel, lambda: self.matrix(node)
-            )
-        return node.memo["reads"]
+        layer = node.operation
+        matrix = weights.connections(self.kernel_of(layer), self.axis_in, self.axis_out)
+        return matrix.reshape(len(matrix), self.groups(layer), -1)
 
-    def matrix(self, node) -> np.ndarray:
-        """`reads`, from the weights as they are."""
-        kernel = values_of(self.kernel_of(node.operation))
-        kernel = np.moveaxis(kernel, (self.axis_in, self.axis_out), (-2, -1))
-        matrix = (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
-        return matrix.reshape(matrix.shape[0], self.groups(node.operation), -1)
-
-    def constant_vector(self, node, values):
-        layer, reads = node.operation, self.reads(node)
-        alive = ~(values == 0).reshape(reads.shape[1], -1)
-        fed = np.einsum("gi,igo->go", alive, reads, dtype=bool).ravel()
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        layer, connections = node.operation, self.connections(node, weights)
+        alive = ~(values == 0).reshape(connections.shape[1], -1)
+        fed = np.einsum("gi,igo->go", alive, connections, dtype=bool).ravel()
         if fed.all():
             return np.full(fed.shape, np.nan)
-        bias = np.zeros(fed.shape) if layer.bias is None else values_of(layer.bias)
-        constant = np.where(fed, np.nan, bias.astype("float64"))
+        bias = bias_of(layer)
+        known = np.zeros(fed.shape) if bias is None else weights(bias)
         try:
-            return evaluate(pointwise(layer.activation), constant)
+            activation = activation_of(layer)
         except NoRule:
             return np.full(fed.shape, np.nan)
+        return evaluate(activation, np.where(fed, np.nan, known.astype("float64")))
 
-    def _whole(self, node):
-        """An activation across channels needs all of them."""
+    def need_vector(
+        self, node: Node, weights: Weights, needed: Array, values: Array
+    ) -> Array:
+        connections = self.connections(node, weights)
+        needed = self._filters(node, needed).reshape(connections.shape[1:])
+        alive = ~(values == 0).reshape(connections.shape[1], -1)
+        used = np.einsum("go,igo->gi", needed, connections, dtype=bool) & alive
+        return _level(used, any_along(needed, 1)).ravel()
+
+    def _filters(self, node: Node, needed: Array) -> Array:
         try:
-            pointwise(node.operation.activation)
-        except NoRule:
-            return True
-        return False
-
-    def need_vector(self, node, needed, values):
-        reads = self.reads(node)
-        needed = self._filters(node, needed).reshape(reads.shape[1:])
-        alive = ~(values == 0).reshape(reads.shape[1], -1)
-        used = np.einsum("go,igo->gi", needed, reads, dtype=bool) & alive
-        return _level(used, needed.any(axis=1)).ravel()
-
-    def _filters(self, node, needed):
-        if self._whole(node):
+            activation_of(node.operation)
+        except NoRule:  # it looks across channels, and needs all of them
             return np.ones_like(needed)
         groups = needed.reshape(self.groups(node.operation), -1)
-        return _level(groups, groups.any(axis=1)).ravel()
+        return _level(groups, any_along(groups, 1)).ravel()
 
-    def layout_vector(self, node, kept, needed, read):
+    def layout_vector(
+        self, node: Node, kept: Array, needed: Array, read: Array
+    ) -> tuple[Array, Array]:
         groups, out = self.groups(node.operation), self._filters(node, needed)
         if groups > 1:
-            alive = out.reshape(groups, -1).any(axis=1)
+            alive = any_along(out.reshape(groups, -1), 1)
             kept = _level(read.reshape(groups, -1), alive).ravel()
         return kept, out
 
-    def rebuild_vector(self, node, kept_in, kept_out):
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
         layer = node.operation
-        kernel = values_of(self.kernel_of(layer))
+        kernel = weights(self.kernel_of(layer))
         groups = self.groups(layer)
-        config = {self.units: int(kept_out.sum())}
+        config: dict[str, Any] = {self.units: int(kept_out.sum())}
         if groups > 1:
             ins, outs = kept_in.reshape(groups, -1), kept_out.reshape(groups, -1)
             pieces = np.split(kernel, groups, axis=self.axis_out)
@@ -159,68 +159,108 @@ class Mixing(Channelwise):
             config["groups"] = int(outs.any(axis=1).sum())
         else:
             kernel = self._cut(kernel, kept_in, kept_out)
-        weights = {self.kernel: kernel}
-        if layer.bias is not None:
-            weights["bias"] = values_of(layer.bias)[..., kept_out]
-        return Call(config=config, weights=weights)
+        new = {self.kernel: kernel}
+        if bias_of(layer) is not None:
+            new["bias"] = weights(layer.bias)[..., kept_out]
+        return narrower(node, config, new)
 
-    def _cut(self, kernel, kept_in, kept_out):
+    def _cut(self, kernel: Array, kept_in: Array, kept_out: Array) -> Array:
         if not kept_in.all():
             kernel = np.compress(kept_in, kernel, axis=self.axis_in)
         if not kept_out.all():
             kernel = np.compress(kept_out, kernel, axis=self.axis_out)
         return kernel
 
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        return positions(sizes.outputs[0], self.axes(node)[1]) * sizes.weight(
+            self.kernel
+        )
 
-def _level(chosen: np.ndarray, alive: np.ndarray) -> np.ndarray:
+
+def bias_of(layer: keras.layers.Layer) -> keras.Variable | None:
+    """The bias of a layer, if it has one."""
+    return getattr(layer, "bias", None)
+
+
+def activation_of(layer: keras.layers.Layer) -> Any:
+    """The activation of a layer, if it treats every value by itself.
+
+    Raises:
+        NoRule: it does not, or nobody knows.
+    """
+    return pointwise(getattr(layer, "activation", None))
+
+
+def _level(chosen: Array, alive: Array) -> Array:
     """Choose as many in every living group (row) as in the fullest, none elsewhere."""
     if len(chosen) == 1:
         return chosen
-    count = max(1, int(chosen[alive].sum(axis=1).max(initial=0)))
+    number = max(1, int(chosen[alive].sum(axis=1).max(initial=0)))
     order = np.argsort(~chosen, axis=1, kind="stable")
     result = np.zeros_like(chosen)
-    np.put_along_axis(result, order[:, :count], True, axis=1)
+    np.put_along_axis(result, order[:, :number], True, axis=1)
     return result & alive[:, None]
+
+
+class TransposedConv(Mixing):
+    """Transposed convolutions: each position of the input meets the whole kernel."""
+
+    def __init__(self) -> None:
+        super().__init__("filters", "kernel", -1, -2)
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        return positions(sizes.inputs[0], self.axes(node)[0]) * sizes.weight("kernel")
 
 
 class SeparableConv(Mixing):
     """A depthwise convolution, then a pointwise one, without anything between."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("filters", "pointwise_kernel")
 
-    def width(self, node):
+    def width(self, node: Node) -> int | None:
         return node.operation.depthwise_kernel.shape[-2]
 
-    def matrix(self, node):
-        depthwise = values_of(node.operation.depthwise_kernel)
-        pointwise_kernel = values_of(node.operation.pointwise_kernel)
-        used = depthwise.any(axis=tuple(range(depthwise.ndim - 2)))  # (in, times)
-        matrix = pointwise_kernel.reshape(*used.shape, -1) != 0
-        return (matrix & used[..., None]).any(axis=1)[:, None]
-
-    def rebuild_vector(self, node, kept_in, kept_out):
+    def connections(self, node: Node, weights: Weights) -> Array:
         layer = node.operation
-        depthwise = values_of(layer.depthwise_kernel)[..., kept_in, :]
+        # (in, times): whether anything passes the depthwise convolution
+        used = weights.connections(layer.depthwise_kernel, -2, -1)
+        matrix = weights.connections(layer.pointwise_kernel, -2, -1)
+        matrix = matrix.reshape(*used.shape, -1)
+        return any_along(matrix & used[..., None], 1)[:, None]
+
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        layer = node.operation
         rows = np.repeat(kept_in, layer.depth_multiplier)
-        weights = {
-            "depthwise_kernel": depthwise,
-            "pointwise_kernel": self._cut(
-                values_of(layer.pointwise_kernel), rows, kept_out
-            ),
+        pointwise_kernel = weights(layer.pointwise_kernel)
+        new = {
+            "depthwise_kernel": weights(layer.depthwise_kernel)[..., kept_in, :],
+            "pointwise_kernel": self._cut(pointwise_kernel, rows, kept_out),
         }
         if layer.bias is not None:
-            weights["bias"] = values_of(layer.bias)[kept_out]
-        return Call(config={"filters": int(kept_out.sum())}, weights=weights)
+            new["bias"] = weights(layer.bias)[kept_out]
+        return narrower(node, {"filters": int(kept_out.sum())}, new)
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        names = ("depthwise_kernel", "pointwise_kernel")
+        each = sum(sizes.weight(name) for name in names)
+        return positions(sizes.outputs[0], self.axes(node)[1]) * each
 
 
 class EinsumDense(Mixing):
     """`EinsumDense` that multiplies the last axis by a plain matrix."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("output_shape")
 
-    def axes(self, node):
+    def axes(self, node: Node) -> tuple[int, int]:
         layer = node.operation
         operands, result = layer.equation.split("->")
         source, kernel = operands.split(",")
@@ -234,9 +274,33 @@ class EinsumDense(Mixing):
             raise NoRule(f"its equation {layer.equation} is not a plain matrix product")
         return len(node.inputs[0].shape) - 1, len(node.outputs[0].shape) - 1
 
-    def rebuild_vector(self, node, kept_in, kept_out):
-        call = super().rebuild_vector(node, kept_in, kept_out)
-        shape = node.operation.get_config()["output_shape"]
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        layer = node.operation
+        new = {"_kernel": self._cut(weights(layer._kernel), kept_in, kept_out)}
+        if layer.bias is not None:
+            new["bias"] = weights(layer.bias)[..., kept_out]
+        shape = layer.get_config()["output_shape"]
         outer = [] if isinstance(shape, int) else list(shape[:-1])
-        call.config["output_shape"] = (*outer, call.config["output_shape"])
-        return call
+        return narrower(node, {"output_shape": (*outer, int(kept_out.sum()))}, new)
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        """Each entry of the input meets each kernel entry along the kernel's own axes.
+
+        The output's shape would not do: EinsumDense leaves sizes in it unknown.
+        """
+        layer = node.operation
+        source, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
+        shape = sizes.weights.get("_kernel", layer.kernel.shape)
+        own = [
+            size
+            for label, size in zip(kernel, shape, strict=True)
+            if label not in source
+        ]
+        return count(sizes.inputs[0][1:]) * count(tuple(own))

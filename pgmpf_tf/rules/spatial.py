@@ -5,32 +5,45 @@ Zero channels stay zero; nothing passes from one channel to another.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from pgmpf_tf.rules.base import Channelwise, NoRule, Wired, channel_axis
+from pgmpf_tf.channels.arrays import Array, NoRule
+from pgmpf_tf.channels.flow import Flow
+from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
+from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.weights import Weights
 
 
 class Spatial(Channelwise):
     """A layer that keeps channels apart and zero channels zero."""
 
-    def axes(self, node):
+    def axes(self, node: Node) -> tuple[int, int]:
         axis = channel_axis(node.operation)
         rank_in, rank_out = len(node.inputs[0].shape), len(node.outputs[0].shape)
         return axis % rank_in, 1 if rank_out == 2 else axis % rank_out
 
-    def label_vector(self, node, flow, labels, pruned):
-        return labels, self.constant_vector(node, pruned)
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        return labels, self._value(node, pruned)
 
-    def constant_vector(self, node, values):
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        return self._value(node, values)
+
+    @staticmethod
+    def _value(node: Node, values: Array) -> Array:
         if getattr(node.operation, "fill_value", 0.0):
             return np.full(values.shape, np.nan)
         return np.where(values == 0, 0.0, np.nan)
 
 
-class Reduction(Wired):
+class Reduction(Entrywise):
     """`ops.mean`, `sum`, `max`, `min` over axes along which nothing varies."""
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         operation, rank = node.operation, arrays[0].ndim
         if operation.axis is None or getattr(operation, "initial", None) is not None:
             raise NoRule("it reduces the batch axis")
@@ -42,5 +55,5 @@ class Reduction(Wired):
         moved = arrays[0]
         return [[moved if operation.keepdims else np.squeeze(moved, axis=axes)]]
 
-    def value(self, node, sources):
+    def value(self, node: Node, sources: list[Array]) -> Array:
         return np.where(sources[0] == 0, 0.0, np.nan)

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pgmpf_tf.compaction import Origin
+from pgmpf_tf.channels.origins import Origin
 
 SUPPRESS = ("auto", "gradient", "update")
 

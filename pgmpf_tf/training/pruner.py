@@ -136,7 +136,7 @@ class Pruner:
             if member is None:
                 return None
             values = mask[self._index(member)]
-            return None if values.all() else member.along(values)
+            return None if values.all() else member.broadcast(values)
 
         scale_slots(optimizer, factor)
 

@@ -115,14 +115,14 @@ def test_slices_of_one_variable_may_repeat_a_unit():
 
 def test_analysis_is_linear_in_depth():
     """Counted, not timed: the work of a chain twice as deep is twice as much."""
-    from pgmpf_tf.channels.folding import fold_selects
+    from pgmpf_tf.channels.folding import fold_gathers
     from pgmpf_tf.channels.graph import trace
 
     def calls(depth):
         x = y = keras.Input((4, 4, 4))
         for _ in range(depth):
             y = layers.Add()([y, layers.Conv2D(4, 1)(layers.ReLU()(y))])
-        return len(fold_selects(trace(keras.Model(x, y))).nodes)
+        return len(fold_gathers(trace(keras.Model(x, y))).nodes)
 
     assert calls(40) == 2 * calls(20)
 

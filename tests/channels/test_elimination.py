@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 from keras import layers
 
+from pgmpf_tf.channels.arrays import kept_along
 from pgmpf_tf.channels.elimination import eliminate
-from pgmpf_tf.channels.folding import fold_selects
+from pgmpf_tf.channels.folding import fold_gathers
 from pgmpf_tf.channels.graph import trace
-from pgmpf_tf.channels.slots import along
+from pgmpf_tf.rules import Weights
 from tests.graphs import outputs_of, random_model, randomize, samples, zero_by_hand
 
 
 def kept_filters(model) -> dict[str, np.ndarray]:
     """By the analysis: what each plain convolution or dense layer keeps."""
     steps = {
-        id(step.node.operation): along(step.produced[0], -1)
-        for step in eliminate(fold_selects(trace(model)))
+        id(step.node.operation): kept_along(step.produced[0], -1)
+        for step in eliminate(fold_gathers(trace(model)), Weights())
     }
     kept = {}
     for layer in model.layers:

@@ -78,7 +78,7 @@ def test_what_cannot_be_traced_is_one_operation_with_a_reason():
     model(np.zeros((1, 6, 6, 3), "float32"))
     (node,) = trace(model).nodes
     assert node.operation is model
-    assert "cannot be traced" in node.memo["reason"]
+    assert "cannot be traced" in node.reason
 
 
 @pytest.mark.parametrize("model", [Traceable(), keras.Sequential([layers.Dense(3)])])

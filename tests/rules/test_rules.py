@@ -166,7 +166,7 @@ PINNED = {
     "group_norm": (layers.GroupNormalization(4), "GroupNormalization"),
     "mean_channels": (lambda x: ops.mean(x, axis=-1, keepdims=True), "over channels"),
     "unknown": (layers.Lambda(lambda x: x[..., ::-1]), "Lambda"),
-    "stepped": (lambda x: x[..., ::2], "so-manieth"),
+    "stepped": (lambda x: x[..., ::2], "with a step"),
     "dropout_always": (lambda x: layers.Dropout(0.1)(x, training=True), "random"),
     "attention": (
         lambda x: layers.MultiHeadAttention(2, 4)(*[layers.Reshape((36, 8))(x)] * 2),

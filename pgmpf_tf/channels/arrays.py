@@ -1,25 +1,30 @@
 """Arrays that say something about every channel of a tensor.
 
-A *slot array* has the rank of its tensor. Along each axis it has either the tensor's
+A *channel array* has the rank of its tensor. Along each axis it has either the tensor's
 size or 1, which means "the same all along this axis": the channels of a
 convolution's output are `(1, 1, 1, channels)`, and stay so small wherever only
-spatial axes move. The batch axis always has size 1. The arrays hold unit labels, known
-constant values, or what is kept, so that one piece of code moves all of them.
+spatial axes move. The batch axis always has size 1. The entries are unit labels, known
+constant values, or whether something is kept, so that one piece of code moves all of
+them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int | None, ...]
 
 
 class NoRule(Exception):
     """An operation is used in a way its rule does not cover: it becomes a barrier."""
 
 
-def expand(array: np.ndarray, axis: int, size: int | None) -> np.ndarray:
+def expand(array: Array, axis: int, size: int | None) -> Array:
     """The same array, spelled out along one axis.
 
     Raises:
@@ -32,7 +37,7 @@ def expand(array: np.ndarray, axis: int, size: int | None) -> np.ndarray:
     return np.repeat(array, size, axis=axis)
 
 
-def hull(kept: np.ndarray) -> np.ndarray:
+def whole_slices(kept: Array) -> Array:
     """The smallest choice of whole slices, axis by axis, that contains `kept`."""
     if kept.size == max(kept.shape, default=1):
         return kept
@@ -43,32 +48,42 @@ def hull(kept: np.ndarray) -> np.ndarray:
     return result
 
 
-def along(kept: np.ndarray, axis: int) -> np.ndarray:
-    """What a whole-slice choice keeps along one axis: shape `(size,)`."""
-    others = tuple(a for a in range(kept.ndim) if a != axis % kept.ndim)
-    return kept.any(axis=others)
+def kept_along(kept: Array, axis: int) -> Array:
+    """What a choice of whole slices keeps along one axis: shape `(size,)`."""
+    return any_along(kept, *(a for a in range(kept.ndim) if a != axis % kept.ndim))
 
 
-def as_axis(vector: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """A vector as a slot array that varies along one axis."""
+def any_along(array: Array, *axes: int) -> Array:
+    """Whether anything is true along some axes, which vanish."""
+    return np.asarray(array.any(axis=axes))
+
+
+def on_axis(vector: Array, axis: int, rank: int) -> Array:
+    """A vector as a channel array that varies along one axis."""
     shape = [1] * rank
     shape[axis] = -1
     return np.reshape(vector, shape)
 
 
-def reshape(
-    array: np.ndarray,
-    source: Sequence[int | None],
-    target: Sequence[int | None],
-) -> np.ndarray:
-    """Move a slot array the way a reshape that keeps the batch axis moves the data.
+def everything(rank: int) -> Array:
+    """The choice of all channels of a tensor."""
+    return np.ones((1,) * rank, bool)
+
+
+def unknown(rank: int) -> Array:
+    """Values of a tensor of which nothing is known."""
+    return np.full((1,) * rank, np.nan)
+
+
+def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
+    """Move a channel array as a reshape that keeps the batch axis moves the data.
 
     The two shapes are cut, from the right, into the smallest blocks of axes with equal
     products. A block in which nothing varies stays of size 1; the others are spelled
     out and reshaped.
 
     Args:
-        array: slot array of the input.
+        array: channel array of the input.
         source: the tensor's shape before, batch first.
         target: the tensor's shape after.
 
@@ -85,14 +100,14 @@ def reshape(
             if varies:
                 array = expand(array, 1 + a, size)
         shape_in += [array.shape[1 + a] for a in ins]
-        shape_out += [target[1 + a] if varies else 1 for a in outs]
+        shape_out += [_known(target[1 + a]) if varies else 1 for a in outs]
     return np.reshape(array, shape_out)
 
 
-def _blocks(source, target):
+def _blocks(source: Shape, target: Shape) -> list[tuple[range, range]]:
     """Ranges of axes of the two shapes that have equal products, left to right."""
     i, j = len(source), len(target)
-    blocks = []
+    blocks: list[tuple[range, range]] = []
     while i > 0 or j > 0:
         end_i, end_j = i, j
         i, j = max(i - 1, 0), max(j - 1, 0)
@@ -101,7 +116,7 @@ def _blocks(source, target):
             if None in ins or None in outs:
                 i = j = 0
                 break
-            a, b = math.prod(ins), math.prod(outs)
+            a, b = _product(ins), _product(outs)
             if a == b:
                 break
             if (a < b and i == 0) or (b < a and j == 0):
@@ -109,3 +124,13 @@ def _blocks(source, target):
             i, j = (i - 1, j) if a < b else (i, j - 1)
         blocks.insert(0, (range(i, end_i), range(j, end_j)))
     return blocks
+
+
+def _known(size: int | None) -> int:
+    if size is None:
+        raise NoRule("its channel axis has no fixed size")
+    return size
+
+
+def _product(sizes: Shape) -> int:
+    return math.prod(size for size in sizes if size is not None)

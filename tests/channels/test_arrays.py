@@ -1,4 +1,4 @@
-"""Slot arrays move like the full arrays they stand for."""
+"""Channel arrays move like the full arrays they stand for."""
 
 import math
 
@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmpf_tf.channels.slots import NoRule, along, as_axis, expand, hull, reshape
+from pgmpf_tf.channels.arrays import (
+    NoRule,
+    expand,
+    kept_along,
+    on_axis,
+    reshape,
+    whole_slices,
+)
 
 
 @st.composite
@@ -42,13 +49,13 @@ def test_reshape_is_the_reshape_of_what_it_stands_for(case):
 
 
 def test_reshape_keeps_spatial_axes_small():
-    labels = as_axis(np.arange(64), -1, 4)
+    labels = on_axis(np.arange(64), -1, 4)
     moved = reshape(labels, (None, 56, 56, 64), (None, 56 * 56, 2, 32))
     assert moved.shape == (1, 1, 2, 32)
 
 
 def test_reshape_of_unknown_sizes():
-    labels = as_axis(np.arange(8), -1, 4)
+    labels = on_axis(np.arange(8), -1, 4)
     moved = reshape(labels, (None, None, None, 8), (None, None, 8))
     assert moved.shape == (1, 1, 8)
     with pytest.raises(NoRule, match="fixed size"):
@@ -57,18 +64,18 @@ def test_reshape_of_unknown_sizes():
 
 def test_reshape_refuses_the_batch_axis():
     with pytest.raises(NoRule, match="batch"):
-        reshape(as_axis(np.arange(4), -1, 2), (None, 4), (None, 2))
+        reshape(on_axis(np.arange(4), -1, 2), (None, 4), (None, 2))
 
 
 @given(st.integers(0, 2**12 - 1))
-def test_hull_is_the_smallest_product(bits):
+def test_whole_slices_are_the_smallest_product(bits):
     mask = np.array([bool(bits >> i & 1) for i in range(12)]).reshape(1, 3, 4)
-    found = hull(mask)
+    found = whole_slices(mask)
     rows, columns = mask.any(axis=2)[0], mask.any(axis=1)[0]
     np.testing.assert_array_equal(found[0], np.outer(rows, columns))
     assert (found | ~mask).all()
-    np.testing.assert_array_equal(hull(found), found)
-    np.testing.assert_array_equal(along(found, 1), rows)
+    np.testing.assert_array_equal(whole_slices(found), found)
+    np.testing.assert_array_equal(kept_along(found, 1), rows)
 
 
 def test_expand_needs_a_size():

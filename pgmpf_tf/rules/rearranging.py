@@ -1,63 +1,81 @@
-"""Operations that only move values: the slot arrays are moved by the same operation."""
+"""Operations that only move values: channel arrays are moved by the same operation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import keras
 import numpy as np
 
-from pgmpf_tf.channels.graph import Tensor
-from pgmpf_tf.channels.slots import along, expand, hull, reshape
-from pgmpf_tf.rules.base import Call, NoRule, Wired
+from pgmpf_tf.channels.arrays import (
+    Array,
+    NoRule,
+    everything,
+    expand,
+    kept_along,
+    reshape,
+    whole_slices,
+)
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.rules.base import Layout
+from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower, passed_on
+from pgmpf_tf.rules.weights import Weights
+
+Movement = Callable[[keras.Operation, Array, Node], Array]
 
 
-class Move(Wired):
+class Rearrange(Entrywise):
     """One tensor, moved by a NumPy function of `(operation, array, node)`.
 
     Args:
         move: the function; it sees axes of size 1 where nothing varies.
     """
 
-    def __init__(self, move):
+    def __init__(self, move: Movement) -> None:
         self.move = move
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         probe = np.empty((2,) + (1,) * (arrays[0].ndim - 1))
         if self.move(node.operation, probe, node).shape[:1] != (2,):
             raise NoRule("it moves the batch axis")
         return [[self.move(node.operation, arrays[0], node)]]
 
 
-def transpose(operation, array, node):
+def transpose(operation: keras.Operation, array: Array, node: Node) -> Array:
     return np.transpose(array, operation.axes)
 
 
-def swapaxes(operation, array, node):
+def swapaxes(operation: keras.Operation, array: Array, node: Node) -> Array:
     return np.swapaxes(array, operation.axis1, operation.axis2)
 
 
-def moveaxis(operation, array, node):
+def moveaxis(operation: keras.Operation, array: Array, node: Node) -> Array:
     return np.moveaxis(array, operation.source, operation.destination)
 
 
-def permute(operation, array, node):
+def permute(operation: keras.Operation, array: Array, node: Node) -> Array:
     return np.transpose(array, (0, *operation.dims))
 
 
-def expand_dims(operation, array, node):
+def expand_dims(operation: keras.Operation, array: Array, node: Node) -> Array:
     axis = operation.axis
     return np.expand_dims(array, tuple(axis) if isinstance(axis, list) else axis)
 
 
-def repeat_vector(operation, array, node):
+def repeat_vector(operation: keras.Operation, array: Array, node: Node) -> Array:
     return array[:, None]
 
 
-def flip(operation, array, node):
+def flip(operation: keras.Operation, array: Array, node: Node) -> Array:
     if operation.axis is None:
         raise NoRule("it moves the batch axis")
     return np.flip(array, operation.axis)
 
 
-def repeat(operation, array, node):
+def repeat(operation: keras.Operation, array: Array, node: Node) -> Array:
     if operation.axis is None or not isinstance(operation.repeats, int):
         raise NoRule("it repeats in an irregular way")
     axis = operation.axis % array.ndim
@@ -68,27 +86,27 @@ def repeat(operation, array, node):
     )
 
 
-class Squeeze(Move):
+class Squeeze(Rearrange):
     """Drops axes of size 1: named ones, since pruning may make others so thin."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(self._squeeze)
 
-    def _squeeze(self, operation, array, node):
+    def _squeeze(self, operation: keras.Operation, array: Array, node: Node) -> Array:
         return np.squeeze(array, self._axes(node))
 
     @staticmethod
-    def _axes(node):
+    def _axes(node: Node) -> tuple[int, ...]:
         axis, shape = node.operation.axis, node.inputs[0].shape
         if axis is None:
             return tuple(a for a, size in enumerate(shape) if size == 1)
         return tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
 
-    def rebuild(self, node, kept_in, kept_out):
-        return Call(config={"axis": self._axes(node)})
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        return narrower(node, {"axis": self._axes(node)})
 
 
-class Reshaping(Move):
+class Reshaping(Rearrange):
     """Reshape and Flatten. What is kept must be whole slices before and after.
 
     Args:
@@ -96,55 +114,73 @@ class Reshaping(Move):
         batch: whether that entry includes the batch axis.
     """
 
-    def __init__(self, target: str | None = None, batch: bool = False):
+    def __init__(self, target: str | None = None, batch: bool = False) -> None:
         super().__init__(self._move)
         self.target, self.batch = target, batch
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         return [[self._move(node.operation, arrays[0], node)]]
 
     @staticmethod
-    def _move(operation, array, node):
-        source = node.inputs[0].shape
+    def _move(operation: keras.Operation, array: Array, node: Node) -> Array:
+        source = list(node.inputs[0].shape)
         if getattr(operation, "data_format", None) == "channels_first":
             order = (0, *range(2, len(source)), 1)  # what Keras' Flatten does first
             array, source = np.transpose(array, order), [source[a] for a in order]
         return reshape(array, source, node.outputs[0].shape)
 
-    def meet(self, node, flow, labels, values):
+    def combine(
+        self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
+    ) -> Channels:
         """Channels spread over several axes go in whole slices of the longest."""
         varying = [axis for axis, size in enumerate(labels[0].shape) if size > 1]
         if len(varying) > 1:
             varying.remove(max(varying, key=lambda axis: labels[0].shape[axis]))
             flow.tie(labels[0], labels[0].max(axis=tuple(varying), keepdims=True))
-        return super().meet(node, flow, labels, values)
+        return super().combine(node, flow, labels, values)
 
-    def needs(self, node, needed, values):
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
         shapes = [value.shape for value in values]
+        wanted = needed[0]
+        assert wanted is not None  # a call without any use is not asked
         while True:
-            pulled = self.pull(node, needed, shapes)
-            moved = hull(self.sources(node, pulled, False)[0][0])
-            if (moved == needed[0]).all():
-                return pulled
-            needed = [moved | needed[0]]
+            pulled = self.pull(node, [wanted], shapes)
+            moved = whole_slices(self.sources(node, pulled, False)[0][0])
+            if (moved == wanted).all():
+                return [*pulled]
+            wanted = moved | wanted
 
-    def layout(self, node, kept, needed, read):
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
         out = self.sources(node, kept, True)[0][0]
-        if (hull(out) == out).all():
-            return kept, [out]
-        return read, [self.sources(node, read, True)[0][0]]
+        if (whole_slices(out) == out).all():
+            return [*kept], [out]
+        assert read[0] is not None
+        return read, [self.sources(node, [read[0]], True)[0][0]]
 
-    def rebuild(self, node, kept_in, kept_out):
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
         if self.target is None:
-            return Call()
-        sizes = [along(kept_out[0], axis) for axis in range(kept_out[0].ndim)]
+            return narrower(node)
+        out = cut.outputs[0]
+        sizes = [kept_along(out, axis) for axis in range(out.ndim)]
         shape = list(getattr(node.operation, self.target))
         offset = 0 if self.batch else 1
         for place, entry in enumerate(shape):
             if entry != -1 and not sizes[place + offset].all():
                 shape[place] = int(sizes[place + offset].sum())
         if list(getattr(node.operation, self.target)) == shape:
-            return Call()
+            return narrower(node)
         if -1 in shape and None not in node.outputs[0].shape[1:]:
             place = shape.index(-1)
             if not (self.batch and place == 0):
@@ -152,50 +188,57 @@ class Reshaping(Move):
                 kept = sizes[place + offset]
                 size = node.outputs[0].shape[place + offset]
                 shape[place] = size if kept.all() else int(kept.sum())
-        return Call(config={self.target: tuple(shape)})
+        return narrower(node, {self.target: tuple(shape)})
 
 
-class Split(Wired):
+class Split(Entrywise):
     """Cuts an axis at fixed places."""
 
-    def _axis(self, node):
+    def _axis(self, node: Node) -> int:
         axis = node.operation.axis % len(node.inputs[0].shape)
         if axis == 0:
             raise NoRule("it splits the batch")
         return axis
 
-    def _ends(self, node):
+    def _ends(self, node: Node) -> Array:
         sizes = [tensor.shape[self._axis(node)] for tensor in node.outputs]
-        if None in sizes:
+        known = [size for size in sizes if size is not None]
+        if len(known) < len(sizes):
             raise NoRule("it splits an axis of unknown size")
-        return np.cumsum(sizes)[:-1]
+        return np.cumsum(known)[:-1]
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         axis = self._axis(node)
         if arrays[0].shape[axis] == 1:
             return [[arrays[0]] for _ in node.outputs]
         return [[piece] for piece in np.split(arrays[0], self._ends(node), axis=axis)]
 
-    def layout(self, node, kept, needed, read):
-        outputs = [met[0] for met in self.sources(node, kept, True)]
-        if all((hull(out) == out).all() for out in outputs):
-            return kept, outputs
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        outputs = [these[0] for these in self.sources(node, kept, True)]
+        if all((whole_slices(out) == out).all() for out in outputs):
+            return [*kept], outputs
         full = [np.ones_like(k) for k in kept]
-        return full, [met[0] for met in self.sources(node, full, True)]
+        return [*full], [these[0] for these in self.sources(node, full, True)]
 
-    def rebuild(self, node, kept_in, kept_out):
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
         axis = self._axis(node)
-        chosen = along(kept_in[0], axis)
+        chosen = kept_along(cut.input, axis)
         if chosen.all():
-            return Call()
+            return narrower(node)
         ends = [int(chosen[:end].sum()) for end in self._ends(node)]
-        return Call(config={"indices_or_sections": ends})
+        return narrower(node, {"indices_or_sections": ends})
 
 
-class GetItem(Wired):
+class GetItem(Entrywise):
     """`x[...]` with integers and slices."""
 
-    def _key(self, node):
+    def _key(self, node: Node) -> list[Any]:
         """One int or slice per input axis, or None for a new axis."""
         key = node.args[1] if len(node.args) > 1 else node.kwargs["key"]
         key = list(key) if isinstance(key, (tuple, list)) else [key]
@@ -211,8 +254,9 @@ class GetItem(Wired):
             raise NoRule("it indexes the batch")
         return key
 
-    def sources(self, node, arrays, fill):
-        array, axis, applied = arrays[0], 0, []
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
+        array, axis = arrays[0], 0
+        applied: list[Any] = []
         for k in self._key(node):
             if k is None:
                 applied.append(None)
@@ -220,18 +264,19 @@ class GetItem(Wired):
             if array.shape[axis] == 1:
                 k = 0 if isinstance(k, int) else slice(None)
             elif isinstance(k, slice) and k.step not in (None, 1):
-                raise NoRule("it takes every so-manieth channel")
+                raise NoRule("it takes channels with a step")
             applied.append(k)
             axis += 1
         return [[array[tuple(applied)]]]
 
-    def rebuild(self, node, kept_in, kept_out):
-        axis, key = 0, []
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        axis = 0
+        key: list[Any] = []
         for k in self._key(node):
             if k is None:
                 key.append(None)
                 continue
-            chosen = along(kept_in[0], axis)
+            chosen = kept_along(cut.input, axis)
             if not chosen.all() and isinstance(k, int):
                 k = int(chosen[: k % chosen.size].sum())
             elif not chosen.all():
@@ -239,13 +284,13 @@ class GetItem(Wired):
                 k = slice(int(chosen[:start].sum()), int(chosen[:stop].sum()))
             key.append(k)
             axis += 1
-        return Call(arguments=((node.inputs[0], tuple(key)), {}))
+        return narrower(node, arguments=((node.inputs[0], tuple(key)), {}))
 
 
-class Pad(Wired):
+class Pad(Entrywise):
     """`ops.pad`: zeros around, along spatial axes and along channels."""
 
-    def _widths(self, node):
+    def _widths(self, node: Node) -> list[tuple[int, int]]:
         rank = len(node.inputs[0].shape)
         widths = [tuple(pair) for pair in node.operation.pad_width]
         widths = widths * rank if len(widths) == 1 else widths
@@ -253,11 +298,11 @@ class Pad(Wired):
             raise NoRule("it pads the batch")
         return widths
 
-    def _fill(self, node):
+    def _fill(self, node: Node) -> float:
         fill = node.kwargs.get("constant_values", (*node.args, None)[1])
         return 0.0 if fill is None else float(fill)
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         array = arrays[0]
         widths = [
             (0, 0)
@@ -277,37 +322,44 @@ class Pad(Wired):
             fill = self._fill(node)
         return [[np.pad(array, widths, constant_values=fill)]]
 
-    def value(self, node, sources):
-        """Along uniform axes the padding meets the data: equal or unknown."""
+    def value(self, node: Node, sources: list[Array]) -> Array:
+        """Along uniform axes the padding lies beside the data: equal or unknown."""
         filled = self._fill(node) if node.operation.mode == "constant" else 0.0
         return np.where(sources[0] == filled, sources[0], np.nan)
 
-    def layout(self, node, kept, needed, read):
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
         """Channels of zeros are not made: who needs them has them inserted."""
+        assert needed[0] is not None
         out = self.sources(node, kept, False)[0][0] | needed[0]
-        if (hull(out) == out).all():
-            return kept, [out]
+        if (whole_slices(out) == out).all():
+            return [*kept], [out]
         return super().layout(node, kept, needed, read)
 
-    def rebuild(self, node, kept_in, kept_out):
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
         widths = []
         for axis, (before, after) in enumerate(self._widths(node)):
-            chosen = along(kept_out[0], axis)
+            chosen = kept_along(cut.outputs[0], axis)
             if chosen.size > 1 and not chosen.all():
                 before = int(chosen[:before].sum())
                 after = int(chosen[chosen.size - after :].sum())
             widths.append((before, after))
         if widths == self._widths(node):
-            return Call()
+            return narrower(node)
         if not np.any(widths):
-            return Call(alias=node.inputs[0])
-        return Call(config={"pad_width": tuple(widths)})
+            return passed_on()
+        return narrower(node, {"pad_width": tuple(widths)})
 
 
-class Selection(Wired):
+class Gathering(Entrywise):
     """Zeros between channels: they are left out, and put back where they are read."""
 
-    def sources(self, node, arrays, fill):
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         axis, numbers = node.operation.axis, node.operation.numbers
         array = expand(arrays[0], axis, node.inputs[0].shape[axis])
         filled = np.concatenate(
@@ -315,17 +367,24 @@ class Selection(Wired):
         )
         return [[np.take(filled, numbers, axis=axis)]]
 
-    def layout(self, node, kept, needed, read):
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
         axis = node.operation.axis
         present = expand(kept[0], axis, node.inputs[0].shape[axis])
-        everything = [np.ones((1,) * present.ndim, bool)]
-        chosen = present & self.pull(node, everything, [present.shape])[0]
-        if not chosen.any():
-            raise NoRule("only its zeros are read")
+        whole = everything(present.ndim)
+        taken = self.pull(node, [whole], [present.shape])[0]
+        chosen = present & taken
+        if not chosen.any():  # only its zeros are read: one channel must be there
+            chosen.flat[np.argmax(taken)] = True
         return [chosen], [self.sources(node, [chosen], False)[0][0]]
 
-    def rebuild(self, node, kept_in, kept_out):
-        return Call(alias=node.inputs[0])
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        return passed_on()
 
 
 FLATTEN = Reshaping()
