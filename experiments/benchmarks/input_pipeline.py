@@ -31,6 +31,7 @@ from rich.table import Table
 
 from experiments.data import datasets
 from experiments.data.datasets import Data
+from experiments.data.recipes import RECIPES
 from experiments.networks import models
 from experiments.run.evaluation import environment
 from experiments.run.launching import launch
@@ -66,8 +67,9 @@ def small_images(folder: pathlib.Path, images: int) -> Data:
     pixels = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, count)
     train = tf.data.Dataset.from_tensor_slices((pixels, labels))
-    recipe = datasets.RECIPES["cifar10"]
-    return Data("cifar10-like", recipe, CLASSES, train, train.take(1), count, 1)
+    recipe = RECIPES["cifar10"]
+    rest = train.take(1)
+    return Data("cifar10-like", recipe, CLASSES, train, rest, rest)
 
 
 def jpeg_files(folder: pathlib.Path, images: int) -> Data:

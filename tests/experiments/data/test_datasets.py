@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
-from experiments.data import datasets
+from experiments.data import datasets, sources
+from experiments.data.recipes import RECIPES
 
 
 def idx_bytes(values):
@@ -25,7 +26,7 @@ def fashion_folder(tmp_path):
     folder.mkdir()
     random = np.random.default_rng(0)
     for split, count in (("train", 23), ("test", 11)):
-        images, labels = datasets.FASHION_MNIST_FILES[split]
+        images, labels = sources.FASHION_MNIST_FILES[split]
         pixels = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         classes = random.integers(0, 10, count, dtype=np.uint8)
         (folder / images).write_bytes(gzip.compress(idx_bytes(pixels)))
@@ -102,7 +103,7 @@ def test_augmentation_differs_between_epochs_and_spares_the_test_set(fashion_fol
     )
     images, _ = collect(data.train_batches(23, seed=0, epochs=2))
     assert len(np.unique(images.reshape(46, -1), axis=0)) > 40
-    raw = datasets.read_idx(fashion_folder / "t10k-images-idx3-ubyte.gz")
+    raw = sources.read_idx(fashion_folder / "t10k-images-idx3-ubyte.gz")
     test, _ = collect(data.test_batches(4))
     np.testing.assert_allclose(test[..., 0], (raw - 72.94) / 90.02, rtol=1e-4)
 
@@ -115,8 +116,8 @@ def test_fashion_mnist_comes_from_the_files_in_their_order(fashion_folder):
         train_examples=20,
     )
     images, labels = zip(*data.train.as_numpy_iterator(), strict=True)
-    pixels = datasets.read_idx(fashion_folder / "train-images-idx3-ubyte.gz")
-    classes = datasets.read_idx(fashion_folder / "train-labels-idx1-ubyte.gz")
+    pixels = sources.read_idx(fashion_folder / "train-images-idx3-ubyte.gz")
+    classes = sources.read_idx(fashion_folder / "train-labels-idx1-ubyte.gz")
     np.testing.assert_array_equal(np.stack(images)[..., 0], pixels[:20])
     np.testing.assert_array_equal(labels, classes[:20])
     assert data.test_size == 11
@@ -131,22 +132,22 @@ def test_other_files_are_not_mistaken_for_those_prepared_before(fashion_folder):
     assert load().test_size == 11
     labels = np.arange(5, dtype=np.uint8)
     pixels = np.zeros((5, 28, 28), np.uint8)
-    files = datasets.FASHION_MNIST_FILES["test"]
+    files = sources.FASHION_MNIST_FILES["test"]
     for file, values in zip(files, (pixels, labels), strict=True):
         (fashion_folder / file).write_bytes(gzip.compress(idx_bytes(values)))
     assert load().test_size == 5
 
 
 @pytest.mark.skipif(
-    not datasets.FASHION_MNIST_DIR.is_dir() and not os.environ.get("CI"),
+    not sources.FASHION_MNIST_DIR.is_dir() and not os.environ.get("CI"),
     reason="Debian's package dataset-fashion-mnist is not installed",
 )
 def test_the_real_fashion_mnist_files_have_the_stated_pixels():
-    images = datasets.read_idx(
-        datasets.FASHION_MNIST_DIR / datasets.FASHION_MNIST_FILES["train"][0]
+    images = sources.read_idx(
+        sources.FASHION_MNIST_DIR / sources.FASHION_MNIST_FILES["train"][0]
     )
     assert images.shape == (60000, 28, 28)
-    recipe = datasets.RECIPES["fashion_mnist"]
+    recipe = RECIPES["fashion_mnist"]
     assert images.mean() == pytest.approx(recipe.mean[0], abs=0.01)
     assert images.std() == pytest.approx(recipe.std[0], abs=0.01)
 
@@ -257,12 +258,70 @@ def test_a_folder_of_images_trains_a_model(image_folder):
     assert np.bincount(labels).tolist() == [10, 10]
 
 
+def test_what_is_held_out_is_spread_over_the_set_and_not_trained_on():
+    whole = datasets.load("digits")
+    data = datasets.load("digits", held_out=None)
+    assert (data.train_size, int(data.validation.cardinality())) == (1213, 134)
+    everything, watched, trained = (
+        [image.tobytes() for image, _ in part.as_numpy_iterator()]
+        for part in (whole.train, data.validation, data.train)
+    )
+    places = [everything.index(image) for image in watched]
+    assert set(np.diff(places)) == {10, 11}
+    kept = [image for image in everything if image not in set(watched)]
+    assert trained == kept
+    # The choice does not depend on how many of the others are trained on.
+    fewer = datasets.load("digits", held_out=None, train_examples=50)
+    assert [x.tobytes() for x, _ in fewer.validation.as_numpy_iterator()] == watched
+    assert [x.tobytes() for x, _ in fewer.train.as_numpy_iterator()] == kept[:50]
+    images, _ = collect(data.validation_batches(50))
+    assert images.shape == (134, 8, 8, 1)
+
+
+def test_where_nothing_is_held_out_the_test_images_are_watched(digits):
+    found = collect(digits.validation_batches(50))
+    for part, expected in zip(found, collect(digits.test_batches(50)), strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+def test_files_are_held_out_unread(image_folder):
+    data = datasets.load("folder", data_dir=image_folder, input_size=16, held_out=3)
+    assert (data.train_size, int(data.validation.cardinality())) == (7, 3)
+    parts = [
+        {image for image, _ in part.as_numpy_iterator()}
+        for part in (data.train, data.validation)
+    ]
+    assert parts[0] | parts[1] == {
+        path.read_bytes() for path in image_folder.glob("train/*/*.jpg")
+    }
+    assert not parts[0] & parts[1]
+
+
+def test_smaller_images_get_smaller_crops_and_holes():
+    recipe = RECIPES["cifar10"].resized(16)
+    assert (recipe.input_size, recipe.padding, recipe.cutout) == (16, 2, 6)
+    assert RECIPES["cifar10"].resized(32) == RECIPES["cifar10"]
+
+
+def test_what_cannot_be_downloaded_is_said_at_once(tmp_path, monkeypatch):
+    nobody = "http://127.0.0.1:9/cifar-10-binary.tar.gz"
+    builder = tfds.builder_cls("cifar10")
+    monkeypatch.setattr(builder, "url_infos", {nobody: None})
+    message = (
+        "not prepared in .*tfds, and .* cannot be reached .*`tfds_dir`.*`data_dir`"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        datasets.load("cifar10", tfds_dir=tmp_path / "tfds")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"name": "cifar"}, ValueError, "name='cifar'"),
         ({"train_examples": 0}, ValueError, "train_examples=0"),
         ({"train_examples": 1348}, ValueError, r"1\.\.1347 .*train_examples=1348"),
+        ({"held_out": 1347}, ValueError, r"0\.\.1346 .*held_out=1347"),
+        ({"held_out": 7, "train_examples": 1341}, ValueError, r"1\.\.1340"),
         ({"input_size": 0}, ValueError, "input_size=0"),
         ({"data_dir": "nowhere"}, FileNotFoundError, "data_dir='nowhere'"),
         ({"name": "folder"}, ValueError, "`data_dir` must be given"),
