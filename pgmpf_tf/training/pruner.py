@@ -14,7 +14,7 @@ from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.scores.criterion import filter_matrix
 from pgmpf_tf.scores.scoring import Scoring
-from pgmpf_tf.training.optimizers import scale_slots
+from pgmpf_tf.training.optimizer_memory import scale_slots
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout
 from pgmpf_tf.training.state import PruningState

@@ -8,7 +8,7 @@ import keras
 
 from pgmpf_tf import compaction
 from pgmpf_tf.backends.current import strategy_scope
-from pgmpf_tf.training.optimizers import cut_optimizer
+from pgmpf_tf.training.optimizer_memory import cut_optimizer
 
 
 def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
@@ -54,7 +54,7 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
     """
     if not compile:
         return compaction.compact(model)
-    _check_training(model)
+    check_training(model)
     with strategy_scope(model):
         small, origins = compaction.compact_with_origins(model)
         optimizer, missing = cut_optimizer(
@@ -98,7 +98,7 @@ _OF_TRAINING = (
 )
 
 
-def _check_training(model: keras.Model) -> None:
+def check_training(model: keras.Model) -> None:
     """Raises what keeps the training of a model from going on with a plain one."""
     if not isinstance(model, keras.Model):
         raise TypeError(
