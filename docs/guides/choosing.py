@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import pgmpf_tf
-from pgmpf_tf import Budget
+from pgmpf_tf import Budget, criteria
 
 keras.utils.set_random_seed(0)
 images, labels = load_digits(return_X_y=True)
@@ -117,10 +117,18 @@ model.pruning_summary()
 #
 # The filters with the lowest scores go. The default is the norm of their weights,
 # `"l2"`; others are `"l1"`, `"geometric_median"`, `"batchnorm_scale"` and `"random"`.
+# What belongs to a criterion goes into its object; `Taylor` scores by how much filters
+# contribute to the loss on some data.
 
 # %%
-for criterion in ("random", "l2", "geometric_median"):
-    print(f"{criterion}: ", end="")
+contribution = criteria.Taylor((x_train[:512], y_train[:512]), loss)
+for name, criterion in {
+    "random": "random",
+    "L2 norm": "l2",
+    "L2 norm, relative to its layer": criteria.L2(combine="mean", normalize=True),
+    "contribution to the loss": contribution,
+}.items():
+    print(f"{name}: ", end="")
     prune(0.3, criterion=criterion)
 
 # %% [markdown]

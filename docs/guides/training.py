@@ -87,12 +87,16 @@ print([int(masks["first"].sum()) for masks in history.masks])
 # `"asrfp"` lets them fade. A `PruningConfig` is any point of that space.
 
 # %%
-for method in ("hard", "asfp", PruningConfig.preset("pgmpf", dropout=0.0)):
+for name, method in {
+    "pruned at once": "hard",
+    "soft": "asfp",
+    "PGMPF, nothing dropped": PruningConfig.preset("pgmpf", dropout=0.0),
+}.items():
     model = pgmpf_tf.wrap(
         keras.models.load_model("dense.keras"), rate=0.5, method=method, seed=0
     )
     accuracy = fit(model).history["val_accuracy"][-1]
-    print(f"{accuracy:.1%}  {method}")
+    print(f"{accuracy:.1%}  {name}")
 
 # %% [markdown]
 # ## A teacher
@@ -104,7 +108,7 @@ for method in ("hard", "asfp", PruningConfig.preset("pgmpf", dropout=0.0)):
 model = pgmpf_tf.wrap(
     keras.models.load_model("dense.keras"),
     rate=0.5,
-    teacher=dense,
+    distillation=pgmpf_tf.Distillation(dense, weight=0.5, temperature=4.0),
     seed=0,
 )
 history = fit(model)
