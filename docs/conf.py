@@ -1,5 +1,6 @@
 """How Sphinx makes the site out of this folder: `make docs`."""
 
+import inspect
 import os
 import re
 import sys
@@ -41,6 +42,14 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
+
+# Users type `pgmpf_tf.criteria.L1`, wherever the file is.
+for name, module in vars(pgmpf_tf).copy().items():
+    if name in pgmpf_tf.__all__ and inspect.ismodule(module):
+        sys.modules[f"pgmpf_tf.{name}"] = module
+        for entry in vars(module).values():
+            if getattr(entry, "__module__", None) == module.__name__:
+                entry.__module__ = f"pgmpf_tf.{name}"
 
 
 def _offer_notebook(app: Sphinx, page: str, source: list[str]) -> None:
