@@ -11,6 +11,7 @@ from pgmpf_tf.exporting import (
     quantize_aware,
     to_tf_keras,
 )
+from pgmpf_tf.folding.batch_norm import fold_batch_norm
 from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.profiling import LayerProfile, Profile, profile
@@ -46,6 +47,7 @@ __all__ = [
     "compare",
     "criteria",
     "export",
+    "fold_batch_norm",
     "profile",
     "quantize_aware",
     "recalibrate",

@@ -70,6 +70,19 @@ def compact_with_origins(model: keras.Model) -> tuple[keras.Model, list[Origin]]
     return small, rewriter.origins(small)
 
 
+def rebuild(graph: Graph, steps: list[Step]) -> keras.Model:
+    """The model of a graph, with something else in the place of each call.
+
+    Args:
+        graph: a traced model.
+        steps: its calls in order, each with what takes its place.
+
+    Returns:
+        A Functional model with the names and the structure of inputs and outputs.
+    """
+    return _Rewriter(graph, Weights()).rewrite(steps, graph.function.name)
+
+
 def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewriter]:
     graph = fold_gathers(trace(model))
     barriers: Barriers = {}

@@ -25,6 +25,7 @@ _LAYERS = [
     ["channels.analysis", "channels.elimination", "channels.origins"],
     ["profiling"],
     ["compaction"],
+    ["folding"],
     ["backends"],
     ["scores"],
     ["budgets"],

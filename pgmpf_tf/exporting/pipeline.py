@@ -24,8 +24,9 @@ from pgmpf_tf.exporting.results import (
     OutputError,
     VerificationError,
 )
-from pgmpf_tf.exporting.signature import Arrays, Signature
+from pgmpf_tf.exporting.signature import Arrays, Signature, is_legacy
 from pgmpf_tf.exporting.timing import median_milliseconds
+from pgmpf_tf.folding.batch_norm import fold_batch_norm
 from pgmpf_tf.training.model import PrunedModel
 
 GIVEN_SAMPLES = 256
@@ -70,7 +71,8 @@ def export(
             The names of inputs and outputs are the model's (an input's is that of its
             layer; what an identifier cannot have becomes `_`); SavedModels and
             `.tflite` files have one signature, `"serving_default"`.
-        quantize: precision of the `.tflite` file: None for float32, `"float16"`
+        quantize: precision of the `.tflite` file, whose BatchNormalization layers are
+            folded first (see `fold_batch_norm`): None for float32, `"float16"`
             (weights), `"dynamic"` (int8 weights, activations as they come), `"int8"`
             (all integer) or `"int16x8"` (int8 weights, int16 activations: nearly
             exact, and slow on most processors). The last two need
@@ -187,7 +189,8 @@ def _artifact(
     path = folder / format.file_name(name)
     say(f"writing {path.name}")
     precision = Precision(name, data.calibration, options.integer_io)
-    format.write(signature, path, precision)
+    quantized = name != "float32" and not is_legacy(signature.model)
+    format.write(_folded(signature) if quantized else signature, path, precision)
     say(f"verifying {path.name}")
     errors = _verify(format, path, signature, data.inputs, reference)
     bounds = options.bounds(format, data.source != "random")
@@ -205,6 +208,11 @@ def _artifact(
         outputs=errors,
         latency_ms=latency,
     )
+
+
+def _folded(signature: Signature) -> Signature:
+    """The same signature of the model without the normalizations that can go."""
+    return replace(signature, model=fold_batch_norm(signature.model))
 
 
 def _verify(

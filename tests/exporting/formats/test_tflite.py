@@ -163,3 +163,30 @@ def test_outputs_without_classes_are_held_to_an_error(tmp_path, classes):
             min_agreement=None if classes == 1 else 0,
             verbose=False,
         )
+
+
+def test_quantized_files_have_their_normalizations_folded(tmp_path):
+    """Channels that differ a thousandfold in range, made equal by what follows."""
+    image = keras.Input((8, 8, 3), name="image")
+    convolution = layers.Conv2D(8, 3, activation="relu")
+    norm = layers.BatchNormalization()
+    x = norm(convolution(image))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(x))
+    model = keras.Model(image, layers.Dense(4, name="scores")(x))
+    ranges = np.geomspace(1, 1000, 8)
+    convolution.kernel.assign(convolution.kernel * ranges)
+    norm.moving_variance.assign(ranges**2)
+    report = export(
+        model,
+        tmp_path,
+        "tflite",
+        quantize="int8",
+        representative_data=images(64),
+        min_agreement=0,
+        tolerance=10,
+        verbose=False,
+    )
+    interpreter = Interpreter(str(report["tflite"].path))
+    operations = {detail["op_name"] for detail in interpreter._get_ops_details()}
+    assert not operations & {"MUL", "ADD"}
+    assert report["tflite"].relative_error < 0.1

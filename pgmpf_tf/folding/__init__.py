@@ -1,0 +1,1 @@
+"""Layers as part of the layers around them, for inference."""
