@@ -23,7 +23,7 @@ import pgmpf_tf
 from experiments.networks import models
 from experiments.run.launching import launch
 from pgmpf_tf._files import write_text
-from pgmpf_tf.budgets.selection import kept_count
+from pgmpf_tf.scores.ranking import kept_count
 
 # Percent removed in theory: L. Cai et al., AAAI 2022, and the figures beside it.
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)

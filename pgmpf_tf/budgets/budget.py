@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
-from collections.abc import Mapping
+import numbers
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
+
+from pgmpf_tf._checks import (
+    check_choice,
+    check_integer,
+    check_mapping,
+    check_number,
+    check_type,
+    received,
+)
+from pgmpf_tf._patterns import first_match
+from pgmpf_tf.budgets.rates import check_rate
 
 RESOURCES = ("macs", "params", "latency")
 STRATEGIES = ("uniform", "global", "sensitivity")
 
 
 class Drops(Protocol):
-    """What the strategy `"sensitivity"` reads of a measurement.
+    """What the strategy `"sensitivity"` reads of a measurement."""
 
-    Attributes:
-        groups: names of the groups.
-        rates: the fractions of filters that were removed.
-        drop: how much worse the model got, array of shape `(groups, rates)`.
-    """
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups."""
 
-    groups: tuple[str, ...]
-    rates: tuple[float, ...]
-    drop: np.ndarray
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The fractions of filters that were removed."""
+
+    @property
+    def drop(self) -> np.ndarray:
+        """How much worse the model got, array of shape `(groups, rates)`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,38 +94,38 @@ class Budget:
     rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, value in self.fractions.items():
+            self._set(name, check_number(name, value, "(0, 1)", "a fraction"))
         if not self.fractions:
             raise ValueError(
-                "A Budget needs at least one of `macs`, `params`, `latency`: the "
-                "fraction to take away. Received: none"
+                "A Budget needs at least one of `macs`, `params` and `latency`: the "
+                "fraction to take away. Received: macs=None, params=None, latency=None"
             )
-        for name, value in self.fractions.items():
-            _check(name, value, 0.0 < _number(name, value) < 1.0, "lie in (0, 1)")
-        if self.strategy not in STRATEGIES:
-            allowed = ", ".join(map(repr, STRATEGIES))
-            _check("strategy", self.strategy, False, f"be one of {allowed}")
-        if self.sensitivity is not None and not all(
-            hasattr(self.sensitivity, name) for name in ("groups", "rates", "drop")
+        check_choice("strategy", self.strategy, STRATEGIES)
+        self._check_sensitivity()
+        self._set("min_keep", _min_keep(self.min_keep))
+        rates = self.rates
+        check_type("rates", rates, Mapping, "a mapping from layer-name pattern to rate")
+        self._set("rates", check_rate("rates", rates) if rates else {})
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_sensitivity(self) -> None:
+        table = self.sensitivity
+        if table is not None and not all(
+            hasattr(table, name) for name in ("groups", "rates", "drop")
         ):
             raise TypeError(
-                "`sensitivity` must be what `pgmpf_tf.sensitivity` returned. Received: "
-                f"sensitivity={self.sensitivity!r}"
+                "`sensitivity` must be what `pgmpf_tf.sensitivity` returned. "
+                f"{received('sensitivity', table)}"
             )
-        if (self.strategy == "sensitivity") != (self.sensitivity is not None):
+        if (self.strategy == "sensitivity") != (table is not None):
             raise ValueError(
                 "`strategy='sensitivity'` and `sensitivity=pgmpf_tf.sensitivity(model, "
                 f"data)` belong together. Received: strategy={self.strategy!r}, "
-                f"sensitivity={'given' if self.sensitivity else None}"
+                f"sensitivity={'None' if table is None else 'given'}"
             )
-        for pattern, value in _by_pattern(self.min_keep).items():
-            name = "min_keep" if self.min_keep is value else f"min_keep[{pattern!r}]"
-            whole = isinstance(value, int)
-            number = _number(name, value)
-            valid = number >= 1 if whole else 0.0 < number <= 1.0
-            _check(name, value, valid, "be an int of at least 1 or a float in (0, 1]")
-        for pattern, value in self.rates.items():
-            name = f"rates[{pattern!r}]"
-            _check(name, value, 0.0 <= _number(name, value) < 1.0, "lie in [0, 1)")
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -120,13 +133,19 @@ class Budget:
         given = {name: getattr(self, name) for name in RESOURCES}
         return {name: value for name, value in given.items() if value is not None}
 
-    def kept_at_least(self, layers: tuple[str, ...], units: int) -> int:
-        """How many of its `units` a group with members in `layers` keeps at least."""
-        for pattern, value in _by_pattern(self.min_keep).items():
-            if any(fnmatch.fnmatchcase(name, pattern) for name in layers):
-                wanted = value if isinstance(value, int) else math.ceil(value * units)
-                return min(wanted, units)
-        return 1
+    def kept_at_least(self, names: Collection[str], count: int) -> int:
+        """How many of its units a group keeps at least.
+
+        Args:
+            names: the names by which patterns find it.
+            count: how many units it has.
+        """
+        least = self.min_keep
+        if isinstance(least, Mapping):
+            least = first_match(least, names) or 1
+        if isinstance(least, float):
+            least = math.ceil(least * count)
+        return min(least, count)
 
     @property
     def patterns(self) -> dict[str, tuple[str, ...]]:
@@ -147,9 +166,6 @@ class Budget:
                 "rates": list(map(float, table.rates)),
                 "drop": np.asarray(table.drop, float).tolist(),
             }
-        for name in ("min_keep", "rates"):
-            if isinstance(config[name], Mapping):
-                config[name] = dict(config[name])
         return config
 
     @classmethod
@@ -164,16 +180,17 @@ class Budget:
         return cls(**config)
 
 
-def _by_pattern(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {"*": value}
+def _min_keep(least: Any) -> int | float | dict[str, int | float]:
+    if not isinstance(least, Mapping):
+        return _least("min_keep", least)
+    check_mapping("min_keep", least, "from layer-name pattern to what is kept at least")
+    return {
+        pattern: _least(f"min_keep[{pattern!r}]", value)
+        for pattern, value in least.items()
+    }
 
 
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    return value
-
-
-def _check(name: str, value: Any, valid: bool, allowed: str) -> None:
-    if not valid:
-        raise ValueError(f"`{name}` must {allowed}. Received: {name}={value!r}")
+def _least(name: str, value: Any) -> int | float:
+    if isinstance(value, numbers.Integral):
+        return check_integer(name, value, 1)
+    return check_number(name, value, "(0, 1]", "an int of at least 1 or a fraction")

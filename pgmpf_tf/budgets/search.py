@@ -6,37 +6,28 @@ first k of them gets smaller as k grows, so k is found by bisection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
-from pgmpf_tf.budgets import selection
+from pgmpf_tf._checks import received
+from pgmpf_tf.budgets import removals
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.costs import Cost, CostModel
-from pgmpf_tf.channels.units import Analysis, Group
+from pgmpf_tf.budgets.rates import check_group_patterns
+from pgmpf_tf.budgets.removals import Removal
+from pgmpf_tf.budgets.runtimes import stopwatch
+from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as
 from pgmpf_tf.profiling import profile
+from pgmpf_tf.scores.ranking import kept_count
 
 # Time does not fall evenly with the MACs: more than this is no use against noise.
 _MEASUREMENTS = 8
+_RUNTIME = "tflite"
 _CLOSE = 0.01
-
-
-@dataclass(frozen=True)
-class Move:
-    """A step in the queue: a group loses its next units.
-
-    Attributes:
-        group: the group's number.
-        kept: how many units it has left then.
-        fraction: how much of it is gone then.
-    """
-
-    group: int
-    kept: int
-    fraction: float
 
 
 def find_rates(
@@ -64,12 +55,12 @@ def find_rates(
             sensitivity lacks a group, or if MACs cannot be counted.
     """
     for argument, patterns in budget.patterns.items():
-        selection.check_patterns(analysis.groups, argument, patterns)
+        check_group_patterns(argument, patterns, analysis.groups)
     candidates = _candidates(model, analysis, scores, budget, round_to)
     k = 0
-    for resource in ("macs", "params"):
-        if getattr(budget, resource) is not None:
-            k = max(k, _cheapest(candidates, resource, getattr(budget, resource)))
+    for resource, fraction in budget.fractions.items():
+        if resource != "latency":
+            k = max(k, _cheapest(candidates, resource, fraction))
     if budget.latency is not None:
         k = _fast_enough(model, candidates, k, budget.latency)
     return candidates.rates(k)
@@ -123,116 +114,54 @@ def _candidates(
     budget: Budget,
     round_to: int,
 ) -> _Candidates:
-    fixed = _fixed_rates(analysis.groups, budget, round_to)
-    queue = _queue(analysis.groups, scores, fixed, budget, round_to)
-    return _Candidates(model, analysis, scores, fixed, queue, budget, round_to)
-
-
-def _fixed_rates(
-    groups: Sequence[Group], budget: Budget, round_to: int
-) -> dict[int, float]:
-    """The rates that the budget fixes, by the group's number."""
-    fixed = {}
-    for number, group in enumerate(groups):
-        rate = selection.rate_of(group, budget.rates)
-        if rate is None:
-            continue
-        units = len(group.units)
-        least = budget.kept_at_least(group.layers, units)
-        if selection.kept_count(units, rate, round_to) < least:
-            raise ValueError(
-                f"`rates` and `min_keep` contradict each other: at rate {rate} the "
-                f"group {group.name!r} keeps "
-                f"{selection.kept_count(units, rate, round_to)} of {units} filters, "
-                f"and `min_keep` wants {least}."
-            )
-        fixed[number] = rate
-    return fixed
-
-
-def _queue(
-    groups: Sequence[Group],
-    scores: Sequence[np.ndarray],
-    fixed: dict[int, float],
-    budget: Budget,
-    round_to: int,
-) -> list[Move]:
-    """All moves, the first to be made first."""
-    measured = _measured(groups, budget) if budget.strategy == "sensitivity" else {}
-    keyed = []
-    for number, group in enumerate(groups):
-        units = len(group.units)
-        if number in fixed:
-            continue
-        least = budget.kept_at_least(group.layers, units)
-        ordered = np.sort(scores[number])
-        mean = max(float(ordered.mean()), np.finfo(float).tiny)
-        for kept in range(units - 1, least - 1, -1):
-            if kept % round_to:
-                continue
-            fraction = 1 - kept / units
-            if budget.strategy == "uniform":
-                key = fraction
-            elif budget.strategy == "global":
-                key = ordered[units - kept - 1] / mean
-            else:
-                key = measured[group.name](fraction)
-            keyed.append((key, fraction, number, kept))
-    return [Move(number, kept, f) for _, f, number, kept in sorted(keyed)]
-
-
-def _measured(
-    groups: Sequence[Group], budget: Budget
-) -> dict[str, Callable[[float], float]]:
-    """How much worse the model got, by group and the fraction that was gone."""
-    table = budget.sensitivity
-    rows = dict(zip(table.groups, table.drop, strict=True))
-    missing = [group.name for group in groups if group.name not in rows]
-    if missing:
-        raise ValueError(
-            f"`sensitivity` has not measured the groups {missing}. Measure this model "
-            "with the same `coupling` and `exclude`."
-        )
-    # A network that is lost altogether, infinitely worse, is worse than any other.
-    finite = [drop for row in rows.values() for drop in row if np.isfinite(drop)]
-    worst = 1.0 + 2.0 * max(map(abs, finite), default=0.0)
-
-    def curve(drop: np.ndarray) -> Callable[[float], float]:
-        # More pruning is not less harm: what looks so is noise.
-        ys = np.maximum.accumulate(np.minimum([0.0, *drop], worst))
-        xs = [0.0, *table.rates]
-        # What was not measured goes last.
-        return lambda x: float(np.interp(x, xs, ys)) if x <= xs[-1] else worst + x
-
-    return {name: curve(drop) for name, drop in rows.items()}
+    groups = analysis.groups
+    fixed = removals.fixed_rates(groups, budget, round_to)
+    start = [
+        kept_count(len(group.units), fixed.get(place, 0.0), round_to)
+        for place, group in enumerate(groups)
+    ]
+    queue = removals.queue(groups, scores, fixed, budget, round_to)
+    return _Candidates(model, analysis, scores, start, queue)
 
 
 class _Candidates:
-    """The networks without the first k moves' units.
+    """The networks without the units of the first k removals.
+
+    Args:
+        model: the model to prune.
+        analysis: its groups.
+        scores: of the units of each group.
+        start: how many units each group keeps before the first removal.
+        queue: the removals.
 
     Attributes:
         last: the largest k.
     """
 
-    def __init__(self, model, analysis, scores, fixed, queue, budget, round_to) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        analysis: Analysis,
+        scores: Sequence[np.ndarray],
+        start: Sequence[int],
+        queue: Sequence[Removal],
+    ) -> None:
         self._model, self._analysis = model, analysis
         self._orders = [np.argsort(score, kind="stable") for score in scores]
-        self._start = [
-            selection.kept_count(len(group.units), fixed.get(number, 0.0), round_to)
-            for number, group in enumerate(analysis.groups)
-        ]
-        self._queue = queue
+        self._start, self._queue = start, queue
         self._costs = CostModel(model, analysis)
-        self._dense = {"params": model.count_params()}
-        if budget.macs or budget.latency:
-            self._dense["macs"] = profile(model).macs
-        self._told: dict[int, Cost] = {}
+        self._known: dict[int, Cost] = {}
         self.last = len(queue)
+
+    @functools.cached_property
+    def _dense_macs(self) -> int:
+        # Counted only if asked for: not every model's can be.
+        return profile(self._model).macs
 
     def kept(self, k: int) -> list[int]:
         kept = list(self._start)
-        for move in self._queue[:k]:
-            kept[move.group] = move.kept
+        for removal in self._queue[:k]:
+            kept[removal.group] = removal.kept
         return kept
 
     def rates(self, k: int) -> tuple[float, ...]:
@@ -251,20 +180,22 @@ class _Candidates:
 
     def left(self, k: int, resource: str) -> float:
         """What is left of the MACs or parameters, as a fraction."""
-        if k not in self._told:
-            self._told[k] = self._costs.cost(self._removed(self.kept(k)))
-        return self._part(self._told[k], resource)
+        if k not in self._known:
+            self._known[k] = self._costs.cost(self._removed(self.kept(k)))
+        return self._part(self._known[k], resource)
 
     def left_at(self, rates: Sequence[float], resource: str) -> float:
         """The same, at any rates."""
         kept = [
-            selection.kept_count(len(order), rate)
+            kept_count(len(order), rate)
             for order, rate in zip(self._orders, rates, strict=True)
         ]
         return self._part(self._costs.cost(self._removed(kept)), resource)
 
     def _part(self, cost: Cost, resource: str) -> float:
-        return getattr(cost, resource) / self._dense[resource]
+        if resource == "params":
+            return cost.params / self._model.count_params()
+        return cost.macs / self._dense_macs
 
     def first(self, low: int, high: int, resource: str, target: float) -> int:
         """The lowest k in (low, high] with no more left than that; `high` has."""
@@ -289,7 +220,7 @@ def _cheapest(candidates: _Candidates, resource: str, fraction: float) -> int:
         raise ValueError(
             f"The budget {resource}={fraction:g} cannot be met: with all that may go, "
             f"{1 - least:.1%} of the {resource} are taken away. Ask for less, lower "
-            "`min_keep`, or exclude fewer layers."
+            f"`min_keep`, or exclude fewer layers. {received(resource, fraction)}"
         )
     return candidates.first(0, candidates.last, resource, target)
 
@@ -298,14 +229,12 @@ def _fast_enough(
     model: keras.Model, candidates: _Candidates, start: int, fraction: float
 ) -> int:
     """The least pruned of the candidates measured that is fast enough."""
-    from pgmpf_tf.exporting.timing import Stopwatch  # imports TensorFlow
-
     target = 1.0 - fraction
-    with Stopwatch(model, _MEASUREMENTS) as stopwatch:
+    with stopwatch(_RUNTIME, model, _MEASUREMENTS) as watch:
 
         def time(k: int) -> float:
             macs = candidates.left(k, "macs")
-            return stopwatch.ratio(candidates.compacted(k), f"{macs:.0%} of the MACs")
+            return watch.ratio(candidates.compacted(k), f"{macs:.0%} of the MACs")
 
         slow = (start, time(start) if start else 1.0)
         if slow[1] <= target:
@@ -315,9 +244,10 @@ def _fast_enough(
             raise ValueError(
                 f"The budget latency={fraction:g} cannot be met: with all that may go, "
                 f"{1 - fast[1]:.1%} of the time is taken away. Ask for less, lower "
-                "`min_keep`, or exclude fewer layers."
+                "`min_keep`, or exclude fewer layers. "
+                f"{received('latency', fraction)}"
             )
-        while stopwatch.left and target - fast[1] > _CLOSE:
+        while watch.left and target - fast[1] > _CLOSE:
             # Time is nearly a straight line over the MACs, at least piece by piece.
             ends = [candidates.left(k, "macs") for k, _ in (fast, slow)]
             macs = np.interp(target - _CLOSE / 2, [fast[1], slow[1]], ends)

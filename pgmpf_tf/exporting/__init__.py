@@ -1,5 +1,6 @@
 """Export to files that are verified on reload; quantization."""
 
+from pgmpf_tf.budgets.runtimes import register_runtime
 from pgmpf_tf.exporting.pipeline import export
 from pgmpf_tf.exporting.quantization_aware import quantize_aware, to_tf_keras
 from pgmpf_tf.exporting.results import (
@@ -8,6 +9,7 @@ from pgmpf_tf.exporting.results import (
     OutputError,
     VerificationError,
 )
+from pgmpf_tf.exporting.timing import Stopwatch
 
 __all__ = [
     "Artifact",
@@ -18,3 +20,5 @@ __all__ = [
     "quantize_aware",
     "to_tf_keras",
 ]
+
+register_runtime("tflite", Stopwatch)

@@ -19,11 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pgmpf_tf._files import staged
-from pgmpf_tf.budgets.selection import keep_mask
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.contributions import check_data
+from pgmpf_tf.scores.ranking import keep_mask
 
 MODES = ("auto", "max", "min")
 

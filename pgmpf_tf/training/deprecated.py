@@ -99,7 +99,9 @@ def _distillation(distillation: Any, given: dict[str, Any]) -> Any:
             f"distillation={distillation!r}, and {_spelled(given)} beside it"
         )
     if number:
-        check_number("distillation", distillation, "[0, 1]", "a Distillation")
+        check_number(
+            "distillation", distillation, "[0, 1]", "a Distillation or a number"
+        )
         given["weight"] = distillation
     if number and not distillation and not given.keys() - {"weight"}:
         _warn({"distillation": 0}, "distillation=None")

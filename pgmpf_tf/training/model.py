@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
+from pgmpf_tf._checks import check_integer
 from pgmpf_tf.backends.current import check_strategy, strategy_scope
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.assembly import Parts, assemble
@@ -115,13 +115,11 @@ class PrunedModel(MaskedTrainer, Functional):
         """
         parent = super().fit
         call = inspect.signature(parent).bind(*args, **kwargs)
-        epochs = call.arguments.get("epochs", 1)
-        if not isinstance(epochs, numbers.Integral) or epochs < 1:
-            raise ValueError(f"`epochs` must be at least 1. Received: epochs={epochs}")
+        epochs = check_integer("epochs", call.arguments.get("epochs", 1), 1)
         if self.compiled:
             check_strategy(self)
         self._distillation.check()
-        updates = self._updates(int(epochs))
+        updates = self._updates(epochs)
         callbacks = call.arguments.get("callbacks")
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.callbacks.insert(0, updates)
@@ -227,8 +225,7 @@ class PrunedModel(MaskedTrainer, Functional):
             ValueError: if `epoch` is below -1, the number of epochs is not known (give
                 `epochs=` to `wrap`), or weights are NaN or infinite.
         """
-        if epoch < -1:
-            raise ValueError(f"`epoch` must be at least -1. Received: epoch={epoch}")
+        epoch = check_integer("epoch", epoch, -1)
         return self._progress.update_at(
             epoch, optimizer or getattr(self, "optimizer", None)
         )

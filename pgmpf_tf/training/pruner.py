@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from pgmpf_tf.budgets import selection
 from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.rates import check_removes, group_rates
 from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.scores.criterion import filter_matrix
+from pgmpf_tf.scores.ranking import keep_mask
 from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.optimizer_memory import scale_slots
 from pgmpf_tf.training.settings import Settings
@@ -48,7 +49,8 @@ class Pruner:
         analysis.check_groups()
         rates = settings.found_rates
         if rates is None:
-            rates = selection.group_rates(analysis.groups, settings.target_rate)
+            rates = group_rates(analysis.groups, settings.target_rate)
+            check_removes(analysis.groups, rates, settings.round_to)
         self._model = model
         self._settings = settings
         self._scoring = scoring
@@ -114,7 +116,7 @@ class Pruner:
             ValueError: if scores are not finite. Nothing has changed then.
         """
         masks = [
-            selection.keep_mask(scores, rate, self._settings.round_to)
+            keep_mask(scores, rate, self._settings.round_to)
             for scores, rate in zip(self.scores(), rates, strict=True)
         ]
         # The last entry is for slices without a unit.

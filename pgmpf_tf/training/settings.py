@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
+from pgmpf_tf._checks import (
+    check_choice,
+    check_integer,
+    check_seed,
+    check_type,
+    received,
+)
 from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.rates import check_rate
+from pgmpf_tf.channels.analysis import COUPLINGS
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.optimizers import SUPPRESS
@@ -47,36 +58,42 @@ class Settings:
     found_rates: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.config, PruningConfig):
-            raise TypeError(
-                "`method` must be the name of a method or a PruningConfig. "
-                f"Received: method={self.config!r}"
-            )
-        if self.suppress not in SUPPRESS:
-            raise ValueError(
-                f"`suppress` must be one of {', '.join(map(repr, SUPPRESS))}. "
-                f"Received: suppress={self.suppress!r}"
-            )
-        _check_integer("round_to", self.round_to, 1)
-        _check_integer("seed", self.seed, 0)
+        set_ = functools.partial(object.__setattr__, self)
+        set_("rate", _checked_rate(self.rate))
+        check_type(
+            "method",
+            self.config,
+            PruningConfig,
+            "the name of a method or a PruningConfig",
+        )
+        check_choice("coupling", self.coupling, COUPLINGS)
         if self.epochs is not None:
-            self.check_epochs(self.epochs)
+            set_("epochs", self.check_epochs(self.epochs))
+        check_choice("suppress", self.suppress, SUPPRESS)
+        set_("round_to", check_integer("round_to", self.round_to, 1))
+        set_("seed", check_seed("seed", self.seed))
 
-    def check_epochs(self, epochs: int) -> None:
-        """Raises ValueError if the schedules cannot run in that many epochs."""
-        _check_integer("epochs", epochs, 1)
+    def check_epochs(self, epochs: Any) -> int:
+        """A number of epochs in which the schedules can run.
+
+        Raises:
+            TypeError: if it is not an int.
+            ValueError: if the schedules cannot run in that many epochs.
+        """
+        epochs = check_integer("epochs", epochs, 1)
         frequency = self.config.frequency
         if self.config.frequency_unit == "epoch" and frequency > epochs:
             raise ValueError(
-                f"Masks are updated every {frequency} epochs (`frequency`), so "
-                f"`epochs` must be at least that. Received: epochs={epochs}"
+                f"`epochs` must be at least the {frequency} epochs between updates of "
+                f"the masks (`frequency`). {received('epochs', epochs)}"
             )
+        return epochs
 
     @property
     def target_rate(self) -> float | Mapping[str, float]:
         """The rate or rates at the end of training."""
         if is_rate_schedule(self.rate):
-            return scheduled_rate(self.rate, _LAST_STEP)
+            return check_rate("rate", scheduled_rate(self.rate, _LAST_STEP))
         return self.rate
 
     def get_config(self) -> dict[str, Any]:
@@ -141,10 +158,13 @@ def _load_schedule(config: Mapping[str, Any]) -> Any:
     return schedule.from_config(config["config"])
 
 
-def _check_integer(name: str, value: Any, lowest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int. Received: {name}={value!r}")
-    if value < lowest:
-        raise ValueError(
-            f"`{name}` must be at least {lowest}. Received: {name}={value}"
+def _checked_rate(rate: Any) -> Any:
+    if isinstance(rate, Budget) or is_rate_schedule(rate):
+        return rate
+    if not isinstance(rate, (numbers.Real, Mapping)) or isinstance(rate, bool):
+        raise TypeError(
+            "`rate` must be the fraction of filters to remove, a mapping from "
+            "layer-name pattern to that, a Budget, or a PruningSchedule of "
+            f"tensorflow-model-optimization. {received('rate', rate)}"
         )
+    return check_rate("rate", rate)

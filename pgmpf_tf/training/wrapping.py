@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from pgmpf_tf._checks import check_seed, check_type
+from pgmpf_tf._checks import check_seed, check_strings, check_type
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.methods.config import PruningConfig
@@ -103,11 +103,11 @@ def wrap(
     scorer = criteria.resolve(criterion).seeded(seed)
     _check_distillation(distillation)
     settings = Settings(
-        rate=_plain_numbers(rate),
+        rate=rate,
         config=PruningConfig.preset(method) if isinstance(method, str) else method,
         criterion=scorer.with_data(None),
         coupling=coupling,
-        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        exclude=check_strings("exclude", exclude, "layer-name patterns"),
         epochs=epochs,
         suppress=suppress,
         round_to=round_to,
@@ -137,15 +137,6 @@ def _check_distillation(distillation: Any) -> None:
             Distillation,
             "a pgmpf_tf.Distillation(teacher) or None",
         )
-
-
-def _plain_numbers(rate: Any) -> Any:
-    """Rates as Python floats, which a file can hold; NumPy's scalars are welcome."""
-    if isinstance(rate, Mapping):
-        return {pattern: _plain_numbers(value) for pattern, value in rate.items()}
-    if isinstance(rate, numbers.Real) and not isinstance(rate, bool):
-        return float(rate)
-    return rate
 
 
 def _check_model(model: Any) -> None:

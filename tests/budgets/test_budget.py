@@ -24,6 +24,12 @@ def test_survives_json(budget):
     assert Budget.from_config(json.loads(json.dumps(budget.get_config()))) == budget
 
 
+def test_numbers_of_numpy_are_numbers():
+    budget = Budget(macs=np.float32(0.5), min_keep=np.int64(2))
+    assert budget == Budget(macs=0.5, min_keep=2)
+    assert json.dumps(budget.get_config())
+
+
 def test_a_measurement_survives_json():
     budget = Budget(macs=0.5, strategy="sensitivity", sensitivity=Drops())
     table = Budget.from_config(json.loads(json.dumps(budget.get_config()))).sensitivity
@@ -42,12 +48,12 @@ def test_the_first_pattern_that_matches_counts():
 @pytest.mark.parametrize(
     ("error", "arguments", "message"),
     [
-        (ValueError, {}, "at least one of `macs`, `params`, `latency`"),
-        (ValueError, {"macs": 0.0}, r"`macs` must lie in \(0, 1\)"),
-        (ValueError, {"params": 1.0}, r"`params` must lie in \(0, 1\)"),
-        (ValueError, {"latency": 5}, r"`latency` must lie in \(0, 1\)"),
-        (TypeError, {"macs": "half"}, "`macs` must be a number"),
-        (TypeError, {"macs": True}, "`macs` must be a number"),
+        (ValueError, {}, "at least one of `macs`, `params` and `latency`"),
+        (ValueError, {"macs": 0.0}, r"`macs` must be a fraction in \(0, 1\)"),
+        (ValueError, {"params": 1.0}, r"`params` must be a fraction in \(0, 1\)"),
+        (ValueError, {"latency": 5}, r"`latency` must be a fraction in \(0, 1\)"),
+        (TypeError, {"macs": "half"}, "`macs` must be a fraction"),
+        (TypeError, {"macs": True}, "`macs` must be a fraction"),
         (ValueError, {"macs": 0.5, "strategy": "best"}, "'uniform', 'global'"),
         (ValueError, {"macs": 0.5, "strategy": "sensitivity"}, "belong together"),
         (ValueError, {"macs": 0.5, "sensitivity": Drops()}, "belong together"),
@@ -59,7 +65,11 @@ def test_the_first_pattern_that_matches_counts():
         (ValueError, {"macs": 0.5, "min_keep": 0}, "`min_keep` must be an int"),
         (ValueError, {"macs": 0.5, "min_keep": 1.5}, "`min_keep` must be an int"),
         (TypeError, {"macs": 0.5, "min_keep": {"a": "x"}}, r"`min_keep\['a'\]`"),
-        (ValueError, {"macs": 0.5, "rates": {"a": 1.0}}, r"`rates\['a'\]` must lie"),
+        (ValueError, {"macs": 0.5, "rates": {"a": 1.0}}, r"`rates\['a'\]` must"),
+        (TypeError, {"macs": 0.5, "rates": None}, "`rates` must be a mapping"),
+        (TypeError, {"macs": 0.5, "rates": 0.5}, "`rates` must be a mapping"),
+        (TypeError, {"macs": 0.5, "rates": {1: 0.5}}, "`rates` must be a mapping"),
+        (ValueError, {"macs": 0.5, "min_keep": {}}, "`min_keep` must be a mapping"),
     ],
 )
 def test_bad_input_is_refused(error, arguments, message):

@@ -230,8 +230,8 @@ def test_the_budget_is_met_by_the_filters_that_go_in_the_end(strategy):
     [
         ({"macs": 0.999}, r"macs=0.999 cannot be met: .* \d+\.\d% of the macs"),
         ({"macs": 0.5, "min_keep": 0.9}, "cannot be met"),
-        ({"macs": 0.5, "min_keep": {"nose": 3}}, "'nose' in `min_keep` matches no"),
-        ({"macs": 0.5, "rates": {"nose": 0.3}}, "'nose' in `rates` matches no"),
+        ({"macs": 0.5, "min_keep": {"nose": 3}}, "`min_keep` .*'nose'"),
+        ({"macs": 0.5, "rates": {"nose": 0.3}}, "`rates` .*'nose'"),
         (
             {"macs": 0.5, "rates": {"head": 0.9}, "min_keep": {"head": 10}},
             "`rates` and `min_keep` contradict",

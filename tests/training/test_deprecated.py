@@ -99,7 +99,7 @@ def test_old_keywords_mean_what_they_say_to_write(old, new, words):
         (
             {"distillation": 1.5, "teacher": TEACHER},
             ValueError,
-            r"`distillation` must be a Distillation.* in \[0, 1\].*distillation=1.5",
+            r"`distillation` must be a Distillation or a number in \[0, 1\].*=1.5",
         ),
         ({"dropout": 1.5}, ValueError, "`dropout` must"),
         ({"normalize": "yes"}, TypeError, "`normalize` must be a bool"),

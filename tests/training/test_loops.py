@@ -108,7 +108,7 @@ def test_what_a_loop_must_know_is_asked_for():
         model.mask_gradients(gradients[:3], optimizer)
     with pytest.raises(ValueError, match=r"epochs is not known.*`epochs=` to `wrap`"):
         model.update_masks(-1)
-    with pytest.raises(ValueError, match=r"`epoch` must be at least -1.*-2"):
+    with pytest.raises(ValueError, match=r"`epoch` must be an int of at least -1.*-2"):
         model.update_masks(-2)
 
 

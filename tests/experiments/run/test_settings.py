@@ -79,8 +79,8 @@ def test_a_budget_stands_for_a_rate():
     [
         ({"budget": ("cost=1",)}, r"`budget` must be name=fraction of macs.*'cost=1'"),
         ({"budget": ("macs",)}, r"budget=\('macs',\)"),
-        ({"budget": ("macs=2",)}, r"`macs` must lie in \(0, 1\)"),
-        ({"budget": ("macs=half",)}, "`macs` must be a number.*'half'"),
+        ({"budget": ("macs=2",)}, r"`macs` must be a fraction in \(0, 1\)"),
+        ({"budget": ("macs=half",)}, "`macs` must be a fraction.*'half'"),
         ({"rate": 1.0}, r"`rate` must be in \[0, 1\).*rate=1.0"),
         ({"rate": -0.1}, "rate=-0.1"),
         ({"method": "magic"}, "`method` must be one of baseline, .*method='magic'"),
