@@ -27,14 +27,15 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
     Args:
         model: a built Keras model, wrapped by pgmpf_tf or not. It is not changed.
         compile: whether the result is compiled as `model` is and goes on where its
-            training stands: loss, loss weights, metrics, weighted metrics,
-            `steps_per_execution`, `jit_compile` and `run_eagerly` are the same, and
-            the optimizer has the same settings, learning rate or schedule and count of
-            steps, and remembers of each weight what it did (momenta, averages of
-            weights, accumulated gradients). So the next steps of the small network
-            are those of the masked one, up to rounding, where everything that was
-            pruned is zero and stays zero: after the last update of the masks, and with
-            `coupling="grouped"`, where nothing remains that the small network drops.
+            training stands: loss, penalties on weights, loss weights, metrics, weighted
+            metrics, `steps_per_execution`, `jit_compile` and `run_eagerly` are the
+            same, and the optimizer has the same settings, learning rate or schedule and
+            count of steps, and remembers of each weight what it did (momenta, averages
+            of weights, accumulated gradients). Once the masks are final, the next steps
+            of the small network are those of the masked one up to rounding: what is
+            dropped gets no gradient any more. (Muon, Lamb, Adafactor and clipping by
+            norm look at whole matrices, and see smaller ones.) A distance to a teacher
+            ends here, with a warning.
 
     Returns:
         A Functional model of stock Keras layers (and the layers of your own that were
@@ -49,9 +50,11 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
             cannot be made a second time.
 
     Warns:
-        UserWarning: `compile` is true, and the optimizer begins anew with some weights,
-            which the message names.
+        UserWarning: the pruning of a wrapped model is not complete; or `compile` is
+            true, and the optimizer begins anew with some weights, which the message
+            names, or the model learns from a teacher, and the result will not.
     """
+    _warn_of_unfinished(model)
     if not compile:
         return compaction.compact(model)
     check_training(model)
@@ -60,6 +63,9 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
         optimizer, missing = cut_optimizer(
             model.optimizer, small.trainable_variables, origins
         )
+        for origin in origins:
+            # Also one that hangs on the variable alone, and not on its layer.
+            origin.variable.regularizer = origin.source.regularizer
         arguments = model._compile_config.config
         small.compile(
             optimizer=optimizer,
@@ -72,6 +78,12 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
             jit_compile=model.jit_compile,
             auto_scale_loss=False,  # the optimizer is the one that came of it
         )
+    if getattr(model, "_distillation", None) and model._distillation.weight:
+        warnings.warn(
+            f"{model.name!r} learns from a teacher. The small network goes on with the "
+            "loss of the task alone.",
+            stacklevel=2,
+        )
     if missing:
         warnings.warn(
             "What the optimizer remembers of these weights cannot be cut, and starts "
@@ -79,6 +91,19 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
             stacklevel=2,
         )
     return small
+
+
+def _warn_of_unfinished(model: keras.Model) -> None:
+    progress = getattr(model, "_progress", None)  # of a wrapped model
+    if progress is None or progress.finished:
+        return
+    rate = progress.values()["pruning_rate"]
+    warnings.warn(
+        f"The pruning of {model.name!r} is not complete, its pruning rate is "
+        f"{rate:.2f} so far: what is not masked for good stays in the small network. "
+        "Let `fit` reach the end of the schedules, or call `apply_masks()`.",
+        stacklevel=3,
+    )
 
 
 def _listed(names: list[str], limit: int = 6) -> str:

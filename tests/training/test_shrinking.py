@@ -75,7 +75,8 @@ def after(model, steps=5):
     x, y = images_and_labels(8 * steps, seed=7)
     for start in range(0, 8 * steps, 8):
         model.train_on_batch(x[start : start + 8], y[start : start + 8])
-    return model(x).numpy()
+    # Training's own: the moving statistics of the masked network are not plain ones.
+    return model(x, training=True).numpy()
 
 
 def distance(first, second):
@@ -170,6 +171,7 @@ def test_everything_that_compile_was_told_stays():
 def test_the_way_steps_are_compiled_stays(choice):
     model = pgmpf_tf.wrap(network(), 0.5)
     model.compile("sgd", "mse", **choice)
+    model.apply_masks()
     small = continued(model)
     assert small.jit_compile is choice.get("jit_compile", False)
     assert small.run_eagerly is choice.get("run_eagerly", False)
@@ -213,6 +215,34 @@ def test_weight_decay_spares_what_it_spared():
         if not small.optimizer._use_weight_decay(variable)
     ]
     assert spared == ["first/kernel", "norm/gamma"]
+
+
+def test_penalties_on_weights_stay():
+    plain = network()
+    plain.get_layer("second").kernel.regularizer = keras.regularizers.L2(0.5)
+    model = trained(keras.optimizers.SGD(0.05), model=plain)
+    small = continued(model)
+    assert small.losses
+    assert distance(after(model), after(small)) < 1e-5
+
+
+def test_a_teacher_does_not_come_along_and_it_says_so():
+    teacher = pgmpf_tf.Distillation(network())
+    model = pgmpf_tf.wrap(network(), 0.5, distillation=teacher)
+    model.compile("sgd", cross_entropy())
+    model.apply_masks()
+    with pytest.warns(UserWarning, match="loss of the task alone"):
+        pgmpf_tf.compact(model, compile=True)
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_network_whose_pruning_is_not_complete_says_so(compile):
+    model = pgmpf_tf.wrap(network(), 0.5)
+    model.compile("sgd", cross_entropy())
+    with pytest.warns(UserWarning, match=r"not complete, its pruning rate is 0\.00"):
+        pgmpf_tf.compact(model, compile=compile)
+    model.apply_masks()
+    continued(model)
 
 
 def test_muon_keeps_its_momenta():
