@@ -21,12 +21,12 @@ import numpy as np
 from rich.console import Console
 
 from pgmpf_tf._files import staged
-from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import VerificationError, export
 from pgmpf_tf.exporting.formats.registry import FORMATS
 from pgmpf_tf.exporting.options import precisions
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.reporting import compare
+from pgmpf_tf.training.shrinking import compact
 
 _FAILED, _INTERRUPTED = 1, 130
 """Exit statuses; argparse itself exits with 2 where the command is misspelled."""

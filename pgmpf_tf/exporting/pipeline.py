@@ -14,7 +14,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pgmpf_tf._checks import check_bool, check_type, received
 from pgmpf_tf._files import staged
-from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import samples, verification
 from pgmpf_tf.exporting.formats.base import Format, Precision
 from pgmpf_tf.exporting.options import Options
@@ -28,6 +27,7 @@ from pgmpf_tf.exporting.signature import Arrays, Signature, is_legacy
 from pgmpf_tf.exporting.timing import median_milliseconds
 from pgmpf_tf.folding.batch_norm import fold_batch_norm
 from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.shrinking import compact
 
 GIVEN_SAMPLES = 256
 RANDOM_SAMPLES = 12

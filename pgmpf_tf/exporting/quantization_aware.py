@@ -14,10 +14,10 @@ from keras import tree
 
 from pgmpf_tf._checks import received
 from pgmpf_tf.channels.graph import Node, trace
-from pgmpf_tf.compaction import compact
 from pgmpf_tf.exporting import samples, verification
 from pgmpf_tf.exporting.signature import Signature, is_legacy
 from pgmpf_tf.training.model import PrunedModel
+from pgmpf_tf.training.shrinking import compact
 
 TOLERANCE = 1e-4
 
