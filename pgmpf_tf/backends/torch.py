@@ -39,9 +39,13 @@ def compiled(
         The function, which reads the variables as they are when it is called.
     """
 
+    def tensor(value: Any) -> Any:
+        return None if value is None else keras.ops.convert_to_tensor(value)
+
     def pure(*arguments: Any) -> Any:
+        tensors = keras.tree.map_structure(tensor, arguments)
         with torch.no_grad(), keras.StatelessScope():
-            return function(*arguments)
+            return function(*tensors)
 
     return pure
 

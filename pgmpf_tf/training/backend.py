@@ -1,4 +1,4 @@
-"""The training step of the Keras backend in use: one small file per backend."""
+"""The training step of the backend in use: one small file per backend."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from pgmpf_tf.training.tensorflow import MaskedTrainer
-else:
-    raise ImportError(
-        "pgmpf_tf trains on Keras' TensorFlow backend. Set the environment variable "
-        "KERAS_BACKEND=tensorflow before keras is imported. "
-        f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
-    )
+elif keras.backend.backend() == "jax":
+    from pgmpf_tf.training.jax import MaskedTrainer
+else:  # `pgmpf_tf.backends` has refused all others
+    from pgmpf_tf.training.torch import MaskedTrainer
 
 __all__ = ["MaskedTrainer"]

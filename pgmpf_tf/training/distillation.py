@@ -107,6 +107,11 @@ class DistillationLoss:
         # A training step that was traced holds the teacher of then.
         self.model.train_function = None
 
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        """What holds the mean distance of the epoch."""
+        return [] if self._mean is None else self._mean.variables
+
     def check(self) -> None:
         """Raises ValueError if there ought to be a teacher and is none."""
         if self.weight:

@@ -34,7 +34,7 @@ _OF_TRAINING = (
 
 
 @keras.saving.register_keras_serializable("pgmpf_tf")
-class PrunedModel(MaskedTrainer, Functional):
+class PrunedModel(MaskedTrainer):
     """A Functional model that shares the layers of another and prunes them in `fit`.
 
     Made by `pgmpf_tf.wrap`. It is a Keras model in every respect: `compile`, `fit`,
@@ -256,13 +256,57 @@ class PrunedModel(MaskedTrainer, Functional):
                 f"`gradients` must hold one gradient for each of the {len(variables)} "
                 f"trainable variables. Received: {len(gradients)} gradients"
             )
+        optimizer = self._optimizer_in_use("mask_gradients", optimizer)
+        return self._masked(gradients, variables, optimizer)
+
+    def _optimizer_in_use(
+        self, caller: str, optimizer: keras.optimizers.Optimizer | None
+    ) -> keras.optimizers.Optimizer:
         optimizer = optimizer or getattr(self, "optimizer", None)
         if optimizer is None:
             raise ValueError(
-                "`mask_gradients` needs the optimizer, whose count of steps selects "
-                "the random draw: pass `optimizer=`, or compile the model."
+                f"`{caller}` needs the optimizer, whose count of steps selects "
+                "the random draw: pass `optimizer=`, or compile the model. "
+                "Received: optimizer=None"
             )
-        return self._masked(gradients, variables, optimizer)
+        return optimizer
+
+    def stateless_mask_gradients(
+        self,
+        gradients: Sequence[Any],
+        non_trainable_variables: Sequence[Any],
+        optimizer_variables: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer | None = None,
+    ) -> list[Any]:
+        """`mask_gradients` as a function of a state, for a jitted step on JAX.
+
+        Example:
+            >>> gradients = model.stateless_mask_gradients(
+            ...     gradients, non_trainable_variables, optimizer_variables, optimizer
+            ... )
+            >>> trainable_variables, optimizer_variables = optimizer.stateless_apply(
+            ...     optimizer_variables, gradients, trainable_variables
+            ... )
+
+        Args:
+            gradients: one per variable of `trainable_variables`; None is passed on.
+            non_trainable_variables: a value for each of the model's
+                `non_trainable_variables`, of which the masks are a part.
+            optimizer_variables: a value for each variable of the optimizer.
+            optimizer: the optimizer in use; the compiled one if None.
+
+        Returns:
+            The masked gradients.
+
+        Raises:
+            ValueError: if there is not one gradient or value per variable, or there
+                is no optimizer.
+        """
+        optimizer = self._optimizer_in_use("stateless_mask_gradients", optimizer)
+        with self._values_of_state(
+            optimizer, non_trainable_variables, optimizer_variables
+        ):
+            return self.mask_gradients(gradients, optimizer)
 
     def masks(self) -> dict[str, np.ndarray]:
         """The present masks: 1 for a unit that stays, 0 for one that is pruned.

@@ -15,9 +15,9 @@ from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.scores.criterion import filter_matrix
 from pgmpf_tf.scores.ranking import keep_mask
 from pgmpf_tf.scores.scoring import Scoring
+from pgmpf_tf.training.mask_layout import MaskLayout, mask_index, mask_layout
 from pgmpf_tf.training.optimizer_memory import scale_slots
 from pgmpf_tf.training.settings import Settings
-from pgmpf_tf.training.slots import SlotLayout, mask_index, slot_layout
 from pgmpf_tf.training.state import PruningState
 
 
@@ -66,7 +66,7 @@ class Pruner:
             if (self._index(member) < len(units)).any()
         )
         self.state = PruningState(len(units), settings.seed)
-        self.layout: SlotLayout = slot_layout(self.members, self._position)
+        self.layout: MaskLayout = mask_layout(self.members, self._position)
         self._of_variable = {id(member.variable): member for member in self.members}
 
     def _index(self, member: Member) -> np.ndarray:

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pgmpf_tf.training.callbacks import PruningLog
 from pgmpf_tf.training.wrapping import wrap
+from tests.training.event_files import read_events
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 
 EPOCHS = 3
@@ -43,12 +43,9 @@ def trained(*callbacks):
 def read_histograms(directory):
     """Arrays `(bins, 3)` of left edge, right edge and count, by tag and step."""
     found = {}
-    for path in directory.rglob("*tfevents*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "histograms":
-                    bins = tf.make_ndarray(value.tensor)
-                    found.setdefault(value.tag, {})[event.step] = bins
+    for plugin, tag, step, bins in read_events(directory):
+        if plugin == "histograms":
+            found.setdefault(tag, {})[step] = bins
     return found
 
 

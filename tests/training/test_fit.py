@@ -1,16 +1,15 @@
 """`fit` of a wrapped model: every way to run it, to feed it and to watch it."""
 
 import json
-import pathlib
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.callbacks import PruningLog
 from pgmpf_tf.training.wrapping import wrap
+from tests.training.event_files import read_events
 from tests.training.networks import (
     assert_pruned,
     convnet,
@@ -133,33 +132,43 @@ def generator():
             yield sequence[index]
 
 
+def dataset():
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8)
+
+
 DATA = {
-    "dataset": lambda: {
-        "x": tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8)
-    },
-    "repeated dataset": lambda: {
-        "x": tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8).repeat(),
-        "steps_per_epoch": 4,
-    },
+    "dataset": lambda: {"x": dataset()},
+    "repeated dataset": lambda: {"x": dataset().repeat(), "steps_per_epoch": 4},
     "PyDataset": lambda: {"x": Sequence()},
     "generator": lambda: {"x": generator(), "steps_per_epoch": 4},
     "tensors": lambda: dict(
-        zip("xy", map(tf.constant, images_and_labels()), strict=True), batch_size=8
+        zip(
+            "xy",
+            map(keras.ops.convert_to_tensor, images_and_labels()),
+            strict=True,
+        ),
+        batch_size=8,
     ),
 }
 
 
-def test_all_kinds_of_data_train_alike():
+@pytest.fixture(scope="module")
+def trained_on_arrays():
     x, y = images_and_labels()
     model = compiled()
     model.fit(x, y, 8, epochs=2, shuffle=False, verbose=0)
-    for name, make in DATA.items():
-        other = compiled()
-        other.fit(**make(), epochs=2, shuffle=False, verbose=0)
-        for value, expected in zip(
-            other.get_weights(), model.get_weights(), strict=True
-        ):
-            np.testing.assert_allclose(value, expected, atol=1e-6, err_msg=name)
+    return model
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_all_kinds_of_data_train_alike(kind, trained_on_arrays):
+    other = compiled()
+    other.fit(**DATA[kind](), epochs=2, shuffle=False, verbose=0)
+    for value, expected in zip(
+        other.get_weights(), trained_on_arrays.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(value, expected, atol=1e-6)
 
 
 def test_weighted_samples_and_classes():
@@ -279,12 +288,9 @@ def test_the_callbacks_of_keras(tmp_path):
 def read_scalars(directory):
     """All scalars of the TensorBoard files below a directory, by tag and step."""
     scalars = {}
-    for path in pathlib.Path(directory).rglob("*tfevents*"):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                number = tf.make_ndarray(value.tensor)
-                if number.dtype == np.float32:
-                    scalars.setdefault(value.tag, {})[event.step] = number.item()
+    for plugin, tag, step, number in read_events(directory):
+        if plugin == "scalars":
+            scalars.setdefault(tag, {})[step] = number.item()
     return scalars
 
 

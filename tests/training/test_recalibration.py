@@ -1,7 +1,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import pgmpf_tf
 from tests.training.networks import assert_pruned, convnet, images_and_labels
@@ -169,16 +168,27 @@ class Batches(keras.utils.PyDataset):
         return self.x[part], self.y[part]
 
 
+class Endless(Batches):
+    @property
+    def num_batches(self):
+        return None
+
+
 def generator(x, y):
     for start in (0, 32, 64):
         yield x[start : start + 32], y[start : start + 32]
 
 
+def dataset(*arrays):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(32)
+
+
 DATA = {
     "(x, y)": lambda x, y: (x, y),
     "(x, None, weights)": lambda x, y: (x, None, np.ones(len(x))),
-    "dataset": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(32),
-    "unlabelled": lambda x, y: tf.data.Dataset.from_tensor_slices(x).batch(32),
+    "dataset": dataset,
+    "unlabelled": lambda x, y: dataset(x),
     "PyDataset": Batches,
     "generator": generator,
 }
@@ -195,10 +205,10 @@ def test_data_may_be_all_that_fit_takes(kind):
 
 
 def test_only_so_many_batches():
-    x, _ = images_and_labels(96)
+    x, y = images_and_labels(96)
     model, other = convnet(), convnet()
     pgmpf_tf.recalibrate(model, x[:64])
-    endless = tf.data.Dataset.from_tensor_slices(x).batch(32).repeat()
+    endless = Endless(x, y)
     with pytest.raises(ValueError, match="`data` never ends"):
         pgmpf_tf.recalibrate(other, endless)
     pgmpf_tf.recalibrate(other, endless, batches=2)
@@ -243,7 +253,7 @@ def failing(x):
         (failing, "the disk is gone"),
         (lambda x: x * np.nan, "statistics of layer 'norm' are NaN or infinite"),
         (lambda x: x[:0], "`data`"),
-        (lambda x: tf.data.Dataset.from_tensor_slices(x[:0]), "at least one batch"),
+        (lambda x: dataset(x[:0]), "at least one batch"),
         (lambda x: iter(()), "`data` must be what `fit` takes"),
         (lambda x: 3, "`data` must be what `fit` takes.*type int"),
         (lambda x: None, "`data`"),

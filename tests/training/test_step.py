@@ -36,13 +36,13 @@ def test_a_fixed_number_of_operations_and_one_product_per_variable():
     few, many = added(2), added(9)
     assert many - few == Counter({"Mul": 2 * (9 - 2)})  # kernels and biases
     assert not few - many
-    assert few["StatelessRandomUniformV2"] == 1
+    assert few["RightShift"] == 2 * 3 + 1  # two mixings, and what float32 can hold
     assert few["SplitV"] == 1
-    assert few.total() < 100
+    assert few.total() - few["Const"] < 60
 
 
 def test_without_dropout_nothing_is_drawn():
-    assert not added(2, dropout=0.0)["StatelessRandomUniformV2"]
+    assert not added(2, dropout=0.0)["RightShift"]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -1,6 +1,6 @@
 """Where each mask value goes: one vector over all layers' channels, cut once.
 
-The training step computes one factor for every *slot*, a channel of a layer, and then
+The training step computes one factor for every *entry*, a channel of a layer, and then
 splits that vector into the pieces by which each variable's gradient is multiplied. The
 number of operations this takes does not depend on the number of layers, apart from one
 multiplication per variable.
@@ -18,36 +18,36 @@ from pgmpf_tf.channels.units import Member
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The slots of all variables that one way of broadcasting serves.
+class Pieces:
+    """The entries of all variables that one way of broadcasting serves.
 
     Attributes:
         trailing: how many axes follow the channel axis in these variables.
         dtype: their dtype.
-        slots: the slots, one piece after the other, or None for all slots in order.
+        entries: the entries, one piece after the other, or None for all in order.
         sizes: the length of each piece.
-        pieces: which variable takes which piece.
+        of_variables: which variable takes which piece.
     """
 
     trailing: int
     dtype: str
-    slots: np.ndarray | None
+    entries: np.ndarray | None
     sizes: tuple[int, ...]
-    pieces: tuple[tuple[keras.Variable, int], ...]
+    of_variables: tuple[tuple[keras.Variable, int], ...]
 
 
 @dataclass(frozen=True)
-class SlotLayout:
-    """Slots of all trainable variables that hold prunable units.
+class MaskLayout:
+    """The entries of all trainable variables that hold prunable units.
 
     Attributes:
-        units: index into the mask for each slot, shape `(slots,)`. Variables of one
-            layer share its slots, so kernel and bias of a filter share their fate.
-        shapes: the ways in which the slots are broadcast to variables.
+        units: index into the mask for each entry, shape `(entries,)`. Variables of one
+            layer share its entries, so kernel and bias of a filter share their fate.
+        pieces: the ways in which the entries are broadcast to variables.
     """
 
     units: np.ndarray
-    shapes: tuple[Shape, ...]
+    pieces: tuple[Pieces, ...]
 
 
 def mask_index(member: Member, position: np.ndarray) -> np.ndarray:
@@ -62,8 +62,8 @@ def mask_index(member: Member, position: np.ndarray) -> np.ndarray:
     return position[member.units]
 
 
-def slot_layout(members: Iterable[Member], position: np.ndarray) -> SlotLayout:
-    """Lays out the slots of the trainable variables among `members`.
+def mask_layout(members: Iterable[Member], position: np.ndarray) -> MaskLayout:
+    """Lays out the entries of the trainable variables among `members`.
 
     Args:
         members: the members whose gradients are to be masked.
@@ -88,24 +88,29 @@ def slot_layout(members: Iterable[Member], position: np.ndarray) -> SlotLayout:
             total += len(index)
         kind = (len(member.variable.shape) - 1 - member.axis, member.variable.dtype)
         kinds.setdefault(kind, []).append((member.variable, starts[key], len(index)))
-    shapes = tuple(_shape(*kind, *[entries], total) for kind, entries in kinds.items())
     flat = np.concatenate(units) if units else np.zeros(0, np.int64)
-    return SlotLayout(flat.astype(np.int32), shapes)
+    return MaskLayout(
+        flat.astype(np.int32),
+        tuple(
+            _pieces(trailing, dtype, variables, total)
+            for (trailing, dtype), variables in kinds.items()
+        ),
+    )
 
 
-def _shape(
+def _pieces(
     trailing: int,
     dtype: str,
-    entries: list[tuple[keras.Variable, int, int]],
+    variables: list[tuple[keras.Variable, int, int]],
     total: int,
-) -> Shape:
-    ranges = sorted({(start, size) for _, start, size in entries})
-    piece = {start: number for number, (start, _) in enumerate(ranges)}
-    slots = np.concatenate([np.arange(start, start + size) for start, size in ranges])
-    return Shape(
+) -> Pieces:
+    ranges = sorted({(start, size) for _, start, size in variables})
+    number = {start: number for number, (start, _) in enumerate(ranges)}
+    entries = np.concatenate([np.arange(start, start + size) for start, size in ranges])
+    return Pieces(
         trailing,
         dtype,
-        None if len(slots) == total else slots.astype(np.int32),
+        None if len(entries) == total else entries.astype(np.int32),
         tuple(size for _, size in ranges),
-        tuple((variable, piece[start]) for variable, start, _ in entries),
+        tuple((variable, number[start]) for variable, start, _ in variables),
     )

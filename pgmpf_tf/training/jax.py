@@ -1,0 +1,99 @@
+"""The training step on Keras' JAX backend: what is specific to it.
+
+The step is one jitted function of a state, whose buffers are donated. Keras gathers
+that state from the model's lists of variables; a variable in none of them would be a
+constant of the compiled step. The pruning state is among `model.variables`; here, so
+are the weights of the teacher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import keras
+from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+from pgmpf_tf.training.masking import Apply, Factors, intercepted
+from pgmpf_tf.training.optimizers import innermost
+from pgmpf_tf.training.trainer import Trainer
+
+
+class MaskedTrainer(Trainer):
+    """Mixin for a Keras model: its own train step, with masked filters slowed down."""
+
+    _teacher_is_state = True
+
+    @property
+    def non_trainable_variables(self) -> list[keras.Variable]:
+        """As of any Keras model, and the weights of the teacher."""
+        found: list[keras.Variable] = super().non_trainable_variables
+        distillation = vars(self).get("_distillation")
+        teacher = None if distillation is None else distillation.teacher
+        if teacher is None or not self._teacher_is_state:
+            return found
+        return found + teacher.variables
+
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
+        """The state by the variables' paths, without the teacher's."""
+        with self._without_teacher():
+            return super().get_state_tree(value_format)
+
+    def set_state_tree(self, state_tree: dict[str, Any]) -> None:
+        """Assigns what `get_state_tree` gave, and nothing to the teacher."""
+        with self._without_teacher():
+            super().set_state_tree(state_tree)
+
+    @contextlib.contextmanager
+    def _without_teacher(self) -> Iterator[None]:
+        # Its variables have the paths of the student's.
+        self.__dict__["_teacher_is_state"] = False
+        try:
+            yield
+        finally:
+            del self.__dict__["_teacher_is_state"]
+
+    def train_step(self, state: Any, data: Any) -> Any:
+        """Runs the model's own step; the optimizer sees masked gradients."""
+        if not self._is_masked():
+            return super().train_step(state, data)
+        _, non_trainable_variables, optimizer_variables, *_ = state
+        with self._values_of_state(
+            self.optimizer, non_trainable_variables, optimizer_variables
+        ):
+            by = self._factors(self.optimizer)
+        apply = functools.partial(self._apply_in_scope, by)
+        # The innermost ones: a wrapper's `stateless_apply` does not call its `apply`.
+        with intercepted(innermost(self.optimizer), apply):
+            return super().train_step(state, data)
+
+    def _apply_in_scope(
+        self,
+        by: Factors,
+        optimizer: keras.optimizers.Optimizer,
+        apply: Apply,
+        gradients: Sequence[Any],
+        variables: Any,
+    ) -> None:
+        """Stands in for `apply` in a scope that may not know the masks."""
+        variables = list(variables or optimizer._trainable_variables)
+        self._apply_masked(by, apply, gradients, variables)
+
+    def _masked(
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer,
+    ) -> list[Any]:
+        scope = get_stateless_scope()
+        known = scope and scope.get_current_value(self._pruner.state.mask) is not None
+        if not known and any(isinstance(g, jax.core.Tracer) for g in gradients):
+            raise ValueError(
+                "A compiled function must get the masks as arguments, or it would keep "
+                "those of the moment when it was compiled: call "
+                "`stateless_mask_gradients` in it."
+            )
+        return super()._masked(gradients, variables, optimizer)

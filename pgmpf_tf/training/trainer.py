@@ -1,0 +1,134 @@
+"""What the masked training step is on every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+from pgmpf_tf.training.distillation import DistillationLoss
+from pgmpf_tf.training.masking import (
+    Apply,
+    Factors,
+    factors,
+    multiply,
+    where_not_zero,
+)
+from pgmpf_tf.training.optimizers import suppresses_update, uses_average
+from pgmpf_tf.training.pruner import Pruner
+from pgmpf_tf.training.settings import Settings
+
+
+class Trainer(Functional):
+    """Mixin for a Keras model, from which each backend derives its `MaskedTrainer`."""
+
+    optimizer: Any
+    _pruner: Pruner
+    _settings: Settings
+    _distillation: DistillationLoss
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All state that a step reads or changes; that of pruning is part of it."""
+        found: list[keras.Variable] = super().variables
+        state = vars(self).get("pruning_state")  # none yet while the model is made
+        return found if state is None else found + state.variables
+
+    @property
+    def metrics_variables(self) -> list[keras.Variable]:
+        """The variables of all metrics, and of the mean distance to a teacher."""
+        found: list[keras.Variable] = super().metrics_variables
+        return found + self._distillation.metrics_variables
+
+    def _is_masked(self) -> bool:
+        """Whether a training step has anything to mask."""
+        return bool(self._pruner.layout.pieces) and self.optimizer is not None
+
+    def _factors(self, optimizer: keras.optimizers.Optimizer) -> Factors:
+        """The factors of the step that the optimizer is to take next."""
+        return factors(
+            self._pruner.state,
+            self._pruner.layout,
+            self._settings.config.dropout,
+            optimizer.iterations,
+        )
+
+    def _values_of_state(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        non_trainable_variables: Sequence[Any],
+        optimizer_variables: Sequence[Any],
+    ) -> keras.StatelessScope:
+        """A scope in which variables have the values of a state.
+
+        Raises:
+            ValueError: if there is not one value for each variable.
+        """
+        parts = {
+            "non_trainable_variables": (
+                self.non_trainable_variables,
+                non_trainable_variables,
+            ),
+            "optimizer_variables": (optimizer.variables, optimizer_variables),
+        }
+        for name, (variables, values) in parts.items():
+            if len(variables) != len(values):
+                raise ValueError(
+                    f"`{name}` must hold one value for each of the {len(variables)} "
+                    f"variables. Received: {len(values)} values"
+                )
+        pairs = [pair for part in parts.values() for pair in zip(*part, strict=True)]
+        return keras.StatelessScope(pairs)
+
+    def _masked(
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        optimizer: keras.optimizers.Optimizer,
+    ) -> list[Any]:
+        return multiply(gradients, variables, self._factors(optimizer))
+
+    def _apply(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        apply: Apply,
+        gradients: Sequence[Any],
+        variables: Any,
+    ) -> None:
+        """Stands in for the optimizer's `apply`."""
+        variables = list(variables or self.trainable_variables)
+        self._apply_masked(self._factors(optimizer), apply, gradients, variables)
+
+    def _apply_masked(
+        self,
+        by: Factors,
+        apply: Apply,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+    ) -> None:
+        """Applies gradients, with the factors on the gradients or on what they do."""
+        if not suppresses_update(self._settings.suppress, self.optimizer):
+            apply(multiply(gradients, variables, by), variables)
+            return
+        if uses_average(self.optimizer):
+            # The average is taken inside `apply`, before the step is scaled: what is
+            # gone for good must not move there either.
+            gradients = multiply(gradients, variables, where_not_zero(by))
+        chosen = [variable for variable in variables if id(variable) in by]
+        before = self._values(chosen)
+        apply(gradients, variables)
+        self._scale_steps(chosen, before, [by[id(variable)] for variable in chosen])
+
+    def _values(self, variables: Sequence[Any]) -> list[Any]:
+        """What variables hold now, whatever is assigned to them later."""
+        return [keras.ops.copy(variable) for variable in variables]
+
+    def _scale_steps(
+        self, variables: Sequence[Any], before: Sequence[Any], by: Sequence[Any]
+    ) -> None:
+        """Scales what variables have moved by."""
+        for variable, old, factor in zip(variables, before, by, strict=True):
+            # Exact where the factor is 1, and where a filter was and stays zero.
+            variable.assign(variable + (factor - 1.0) * (variable - old))
