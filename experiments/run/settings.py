@@ -8,10 +8,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from pgmpf_tf import Budget, PruningConfig
+from pgmpf_tf import Budget, PruningConfig, schedules
 from pgmpf_tf.budgets.budget import RESOURCES
+from pgmpf_tf.methods.config import PRESETS
 
-METHODS = ("baseline", "hard", "sfp", "asfp", "asrfp", "pgmpf_no_dropout", "pgmpf")
+METHODS = ("baseline", *PRESETS)
 
 
 def _setting(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
@@ -77,7 +78,8 @@ class Settings:
     pruning: tuple[str, ...] = _setting(
         (),
         "Fields of pgmpf_tf.PruningConfig that differ from the method's, as "
-        "name=value: suppression_schedule=cosine,dropout=0.25",
+        "name=value; schedules are functions of pgmpf_tf.schedules: "
+        "rate=cubic(end=0.4),dropout=0.25",
     )
     dense_epochs: int = _setting(
         30, "Epochs of plain training before pruning; 0 prunes from scratch."
@@ -220,13 +222,13 @@ class Settings:
             ValueError: if `pruning` names an unknown field, or a value is out of range.
         """
         fields = {field.name: field for field in dataclasses.fields(PruningConfig)}
-        changes: dict[str, Any] = {"pretrained": self.warm_start}
+        changes: dict[str, Any] = {}
         for change in self.pruning:
             name, _, value = change.partition("=")
             if name not in fields or not value:
                 self._refuse("pruning", f"name=value of {', '.join(fields)}")
             changes[name] = _parse(value)
-        return PruningConfig.preset(self.method, **changes)
+        return PruningConfig.preset(self.method, pretrained=self.warm_start, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON has them."""
@@ -253,18 +255,24 @@ class Settings:
 
 
 def _parse(value: str) -> Any:
-    """The number or the truth value that a text means, or the text."""
+    """The number, the truth value or the schedule that a text means, or the text."""
+    forms = {**schedules.FORMS, "every_epochs": schedules.every_epochs}
     try:
-        return ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+        node = ast.parse(value, mode="eval").body
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            return ast.literal_eval(value)
+        form = forms[node.func.id]
+        args = [ast.literal_eval(part) for part in node.args]
+        named = {str(part.arg): ast.literal_eval(part.value) for part in node.keywords}
+    except (KeyError, SyntaxError, ValueError):
         return value
+    return form(*args, **named)
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    # The published P_t reaches P only at 0.9 T: each layer loses its last filter there,
-    # too late to recover when the learning rate goes to zero.
-    "quick": {"pruning": ("rate_end=0.6",)},
+    "quick": {},
     "cifar": {
+        "method": "pgmpf_published",
         "dataset": "cifar10",
         "model": "resnet56",
         "dense_epochs": 200,
@@ -278,6 +286,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": 5e-4,
     },
     "imagenet": {
+        "method": "pgmpf_published",
         "dataset": "imagenet2012",
         "model": "resnet34",
         "dense_epochs": 0,
@@ -292,6 +301,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "coupling": "independent",
     },
     "imagenet_pretrained": {
+        "method": "pgmpf_published",
         "dataset": "imagenet2012",
         "model": "resnet50",
         "dense_epochs": 0,

@@ -6,6 +6,7 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from pgmpf_tf.backends.tensorflow import (
+        assign_if,
         check_same_strategy,
         check_strategy,
         compiled,
@@ -15,6 +16,7 @@ if keras.backend.backend() == "tensorflow":
     )
 elif keras.backend.backend() == "jax":
     from pgmpf_tf.backends.jax import (
+        assign_if,
         check_same_strategy,
         check_strategy,
         compiled,
@@ -24,6 +26,7 @@ elif keras.backend.backend() == "jax":
     )
 elif keras.backend.backend() == "torch":
     from pgmpf_tf.backends.torch import (
+        assign_if,
         check_same_strategy,
         check_strategy,
         compiled,
@@ -39,6 +42,7 @@ else:
     )
 
 __all__ = [
+    "assign_if",
     "check_same_strategy",
     "check_strategy",
     "compiled",

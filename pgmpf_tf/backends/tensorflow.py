@@ -50,6 +50,26 @@ def gradients(
     return tape.gradient(value, values, unconnected_gradients="zero")
 
 
+def assign_if(
+    condition: Any,
+    variables: Sequence[keras.Variable],
+    values: Callable[[], Sequence[Any]],
+) -> None:
+    """Assigns to variables if a condition holds that is known in the step only.
+
+    Args:
+        condition: a scalar tensor of truth values.
+        variables: the variables.
+        values: gives a tensor for each. It is not computed if the condition is false.
+    """
+
+    def assign() -> None:
+        for variable, value in zip(variables, values(), strict=True):
+            variable.assign(value)
+
+    tf.cond(condition, assign, lambda: None)
+
+
 def has_several_workers(model: keras.Model) -> bool:
     """Whether other processes train the same model on other data."""
     strategy = model.distribute_strategy

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import torch
 
+from pgmpf_tf.backends.assignments import assign_if
 from pgmpf_tf.backends.scopes import substituted
 from pgmpf_tf.backends.strategies import (
     check_same_strategy,
@@ -16,6 +17,7 @@ from pgmpf_tf.backends.strategies import (
 )
 
 __all__ = [
+    "assign_if",
     "check_same_strategy",
     "check_strategy",
     "compiled",

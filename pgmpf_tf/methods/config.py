@@ -3,119 +3,104 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pgmpf_tf._checks import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_number,
+    received,
+)
 from pgmpf_tf.methods import schedules
+from pgmpf_tf.methods.schedules import EveryEpochs, Schedule, as_schedule
 
-RATE_FORMS = ("constant", "exponential", "polynomial")
-SUPPRESSION_FORMS = ("constant", "cubic", "cosine")
-FREQUENCY_UNITS = ("epoch", "step")
+_RATE = schedules.cubic(end=0.3)
+_WEIGHT_MASK = schedules.constant(0.0)
+_SUPPRESSION = schedules.constant(1.0)
 
-# The published constants differ between training from scratch and from a trained model.
-_FLOOR_SCRATCH, _FLOOR_PRETRAINED = 1e-3, 1e-5
-_END_SCRATCH, _END_PRETRAINED = 0.9, 0.8
+SCHEDULES = ("rate", "weight_mask", "suppression")
 
 
 @dataclasses.dataclass(frozen=True)
 class PruningConfig:
-    """How masks, pruned weights and pruned gradients develop over the epochs.
+    """How masks, pruned weights and pruned gradients develop over a run.
 
-    The defaults are PGMPF. `PruningConfig.preset(name)` gives the other members of the
-    family; they are points of the same space.
+    `PruningConfig.preset(name)` gives the methods of the family by name; they are
+    points of the same space.
 
     Example:
-        >>> config = PruningConfig.preset("asfp", pretrained=True)
-        >>> config.weight_mask_at(0, total=100)
-        0.0
+        >>> from pgmpf_tf import PruningConfig, schedules
+        >>> config = PruningConfig(
+        ...     rate=schedules.cubic(end=0.4),
+        ...     weight_mask=schedules.decay(end=0.4),
+        ... )
+        >>> config.replace(dropout=0.5).suppression(0.2)
+        1.0
 
     Attributes:
-        rate_schedule: form of P_t: `"exponential"`, `"polynomial"` or `"constant"`.
-        rate_depth: fraction of the epochs in which the exponential reaches 3/4 P (D).
-        rate_end: fraction of the epochs after which P_t is P.
-        weight_mask_start: a_0. 0 sets pruned filters to zero at every update.
-        weight_mask_floor: where the decay of a_t ends (s). None takes 1e-3, or 1e-5 if
-            `pretrained`.
-        weight_mask_end: fraction of the epochs after which a_t is 0.
-        suppression_schedule: form of lambda_t: `"cubic"`, `"cosine"` or `"constant"`.
-        suppression_level: lambda of the form `"constant"`.
-        suppression_end: fraction of the epochs after which lambda_t is 1. None takes
-            0.9, or 0.8 if `pretrained`. The form `"constant"` has no end.
-        cosine_period: fraction of the epochs that the half cosine takes.
-        dropout: probability with which, in one step, the gradient of a pruned filter is
+        rate: the part of the pruning rate that is reached (P_t / P), from 0 to 1.
+        weight_mask: what is left of a filter's weights once it is masked (a_t), down
+            to 0. Constantly 0 sets masked filters to zero at once. With updates every
+            few steps a filter that is masked all along has a_t times the weights that
+            it would have had, however many updates there were; with `every_epochs` a_t
+            compounds.
+        suppression: how much of a masked filter's gradient, or of its step, is kept
+            back (lambda_t). 1 lets nothing pass.
+        dropout: probability with which, in one step, a masked filter's gradient is
             dropped altogether (1 - the keep probability of the prior mask).
-        frequency: masks are updated every so many epochs or steps.
-        frequency_unit: `"epoch"` or `"step"`.
-        pretrained: whether training starts from a trained model (warm start).
+        updates: how many times the masks are updated from the begin of the schedules to
+            their end, at equal distances of steps; `"auto"` takes as many as the
+            number of steps allows at next to no cost. `schedules.every_epochs()`
+            updates them as the papers do.
         kernels_only: whether updates before the last one prune kernels alone, and leave
             the biases and BatchNorm parameters that follow them. A filter that is zero
             together with its gamma and beta gets no gradient through a ReLU, so with
-            a_t = 0 it can come back only if this is True. The last update always
-            prunes everything.
+            a_t = 0 it can come back only if this is True. It may then come back with
+            force: BatchNorm divides by what is left, so that one step can give a filter
+            that was zero many times the norm of all others, and criteria that look at
+            norms keep it for that. The last update always prunes everything.
     """
 
-    rate_schedule: str = "exponential"
-    rate_depth: float = 0.125
-    rate_end: float = 0.9
-    weight_mask_start: float = 1.0
-    weight_mask_floor: float | None = None
-    weight_mask_end: float = 0.8
-    suppression_schedule: str = "cubic"
-    suppression_level: float = 0.0
-    suppression_end: float | None = None
-    cosine_period: float = 0.9
-    dropout: float = 0.5
-    frequency: int = 1
-    frequency_unit: str = "epoch"
-    pretrained: bool = False
+    rate: Schedule = _RATE
+    weight_mask: Schedule = _WEIGHT_MASK
+    suppression: Schedule = _SUPPRESSION
+    dropout: float = 0.0
+    updates: str | int | EveryEpochs = "auto"
     kernels_only: bool = False
 
     def __post_init__(self) -> None:
-        _check_choice("rate_schedule", self.rate_schedule, RATE_FORMS)
-        _check_choice(
-            "suppression_schedule", self.suppression_schedule, SUPPRESSION_FORMS
-        )
-        _check_choice("frequency_unit", self.frequency_unit, FREQUENCY_UNITS)
-        for name in ("rate_depth", "rate_end", "weight_mask_end", "cosine_period"):
-            _check_fraction(name, getattr(self, name), positive=True)
-        for name in ("weight_mask_start", "suppression_level", "dropout"):
-            _check_fraction(name, getattr(self, name))
-        for name in ("weight_mask_floor", "suppression_end"):
-            if getattr(self, name) is not None:
-                _check_fraction(name, getattr(self, name), positive=True)
-        if 0.0 < self.weight_mask_start <= self._floor:
-            raise ValueError(
-                "`weight_mask_start` must be 0 or greater than the floor that the "
-                f"weight mask decays to, {self._floor}. Received: "
-                f"weight_mask_start={self.weight_mask_start}"
-            )
-        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int):
-            raise TypeError(
-                f"`frequency` must be an int. Received: frequency={self.frequency!r}"
-            )
-        if self.frequency < 1:
-            raise ValueError(
-                f"`frequency` must be at least 1. Received: frequency={self.frequency}"
-            )
-        for name in ("pretrained", "kernels_only"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(
-                    f"`{name}` must be a bool. Received: {name}={getattr(self, name)!r}"
+        checked: dict[str, Any] = {
+            name: as_schedule(name, getattr(self, name)) for name in SCHEDULES
+        }
+        checked["dropout"] = check_number("dropout", self.dropout, "[0, 1]")
+        checked["kernels_only"] = check_bool("kernels_only", self.kernels_only)
+        checked["updates"] = _checked_updates(self.updates)
+        for name, value in checked.items():
+            # Frozen: users may pass numbers and functions, readers find schedules.
+            object.__setattr__(self, name, value)
+        for name, last in (("rate", 1.0), ("weight_mask", 0.0)):
+            value = getattr(self, name)(1.0)
+            if value != last:
+                raise ValueError(
+                    f"`{name}` must be {last:g} at the end of the run, at progress 1; "
+                    f"there it is {value}. {received(name, getattr(self, name))}"
                 )
 
-    @property
-    def _floor(self) -> float:
-        if self.weight_mask_floor is not None:
-            return self.weight_mask_floor
-        return _FLOOR_PRETRAINED if self.pretrained else _FLOOR_SCRATCH
-
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> PruningConfig:
-        """A published method by name.
+    def preset(
+        cls, name: str, *, pretrained: bool = False, **changes: Any
+    ) -> PruningConfig:
+        """A method by name.
 
         Args:
-            name: one of `PRESETS`: `"hard"`, `"sfp"`, `"asfp"`, `"asrfp"`, `"pgmpf"`,
-                `"pgmpf_no_dropout"`.
+            name: one of `PRESETS`. `"pgmpf"` is the default of `wrap`. `"gradual"` is
+                gradual pruning (M. Zhu and S. Gupta, 2017). As published, with updates
+                after every epoch: `"pgmpf_published"` (L. Cai et al., 2022),
+                `"pgmpf_no_dropout"`, `"asrfp"`, `"asfp"`, `"sfp"` and `"hard"`.
+            pretrained: whether the network is trained already: some of the published
+                constants differ then.
             **changes: fields that differ from the preset.
 
         Returns:
@@ -124,43 +109,29 @@ class PruningConfig:
         Raises:
             ValueError: if there is no such preset, or a value is out of range.
         """
-        _check_choice("method", name, tuple(PRESETS))
-        return cls(**{**PRESETS[name], **changes})
+        check_choice("method", name, PRESETS)
+        fields = PRESETS[name](check_bool("pretrained", pretrained))
+        return cls(**{**fields, **changes})
 
-    def rate_at(self, t: float, total: float, rate: float) -> float:
-        """P_t for the pruning rate `rate` at epoch `t` of `total`."""
-        if self.rate_schedule == "constant":
-            return schedules.constant_rate(t, total, rate)
-        if self.rate_schedule == "polynomial":
-            return schedules.polynomial_rate(t, total, rate, end=self.rate_end)
-        return schedules.exponential_rate(
-            t, total, rate, depth=self.rate_depth, end=self.rate_end
+    @property
+    def begin(self) -> float:
+        """The progress before which nothing is masked."""
+        return self.rate.begin if self.rate(0.0) == 0.0 else 0.0
+
+    @property
+    def end(self) -> float:
+        """The progress from which nothing changes any more."""
+        if not self.final(1.0):
+            return 1.0  # the last update of all makes it final
+        return max(getattr(self, name).end for name in SCHEDULES)
+
+    def final(self, progress: float, ahead: float = 0.0) -> bool:
+        """Whether all filters are masked that will be, are zero, and stay zero."""
+        return (
+            self.rate(progress, ahead) == 1.0
+            and self.weight_mask(progress, ahead) == 0.0
+            and self.suppression(progress, ahead) == 1.0
         )
-
-    def weight_mask_at(self, t: float, total: float) -> float:
-        """a_t at epoch `t` of `total`."""
-        return schedules.weight_mask(
-            t,
-            total,
-            initial=self.weight_mask_start,
-            floor=self._floor,
-            end=self.weight_mask_end,
-        )
-
-    def suppression_at(self, t: float, total: float) -> float:
-        """lambda_t at epoch `t` of `total`."""
-        if self.suppression_schedule == "constant":
-            return schedules.constant_suppression(
-                t, total, level=self.suppression_level
-            )
-        end = self.suppression_end
-        if end is None:
-            end = _END_PRETRAINED if self.pretrained else _END_SCRATCH
-        if self.suppression_schedule == "cosine":
-            return schedules.cosine_suppression(
-                t, total, period=self.cosine_period, end=end
-            )
-        return schedules.cubic_suppression(t, total, end=end)
 
     def replace(self, **changes: Any) -> PruningConfig:
         """A copy in which the named fields differ."""
@@ -168,7 +139,11 @@ class PruningConfig:
 
     def get_config(self) -> dict[str, Any]:
         """The fields as a dictionary that JSON can hold."""
-        return dataclasses.asdict(self)
+        config = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        config.update({name: config[name].get_config() for name in SCHEDULES})
+        if isinstance(self.updates, EveryEpochs):
+            config["updates"] = {"every_epochs": self.updates.epochs}
+        return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> PruningConfig:
@@ -183,44 +158,85 @@ class PruningConfig:
             raise ValueError(
                 f"A PruningConfig has no fields {unknown}. Allowed: {sorted(known)}"
             )
-        return cls(**config)
+        fields = dict(config)
+        for name in set(SCHEDULES) & set(fields):
+            if isinstance(fields[name], Mapping):
+                fields[name] = Schedule.from_config(fields[name])
+        if isinstance(fields.get("updates"), Mapping):
+            fields["updates"] = EveryEpochs(fields["updates"]["every_epochs"])
+        return cls(**fields)
 
 
-_HARD_WEIGHTS = {"weight_mask_start": 0.0}
-_FREE_GRADIENTS = {
-    "suppression_schedule": "constant",
-    "suppression_level": 0.0,
-    "dropout": 0.0,
+def _checked_updates(value: Any) -> str | int | EveryEpochs:
+    if isinstance(value, EveryEpochs):
+        return schedules.every_epochs(value.epochs)
+    if isinstance(value, str):
+        return check_choice("updates", value, ("auto",))
+    return check_integer("updates", value, 1)
+
+
+def _published(
+    rate: Schedule, weight_mask: Schedule, suppression: Schedule, dropout: float
+) -> dict[str, Any]:
+    return {
+        "rate": rate,
+        "weight_mask": weight_mask,
+        "suppression": suppression,
+        "dropout": dropout,
+        "updates": schedules.every_epochs(),
+    }
+
+
+def _pgmpf_published(pretrained: bool, dropout: float = 0.5) -> dict[str, Any]:
+    return _published(
+        schedules.published_exponential(),
+        schedules.published_decay(floor=1e-5 if pretrained else 1e-3),
+        schedules.published_cubic(end=0.8 if pretrained else 0.9),
+        dropout,
+    )
+
+
+def _soft(rate: Schedule, weight_mask: Schedule) -> dict[str, Any]:
+    """The methods whose masked filters learn like all others."""
+    return _published(rate, weight_mask, schedules.constant(0.0), 0.0)
+
+
+def _hard(pretrained: bool) -> dict[str, Any]:
+    one, zero = schedules.constant(1.0), schedules.constant(0.0)
+    return _published(rate=one, weight_mask=zero, suppression=one, dropout=0.0)
+
+
+def _sfp(pretrained: bool) -> dict[str, Any]:
+    return _soft(schedules.constant(1.0), schedules.constant(0.0))
+
+
+def _asfp(pretrained: bool) -> dict[str, Any]:
+    return _soft(schedules.published_exponential(), schedules.constant(0.0))
+
+
+def _asrfp(pretrained: bool) -> dict[str, Any]:
+    floor = 1e-5 if pretrained else 1e-3
+    return _soft(
+        schedules.published_exponential(), schedules.published_decay(floor=floor)
+    )
+
+
+def _gradual(pretrained: bool) -> dict[str, Any]:
+    return {
+        "rate": schedules.cubic(end=0.3),
+        "weight_mask": schedules.constant(0.0),
+        "suppression": schedules.constant(1.0),
+    }
+
+
+PRESETS: Mapping[str, Callable[[bool], Mapping[str, Any]]] = {
+    "pgmpf": lambda pretrained: {},
+    "gradual": _gradual,
+    "hard": _hard,
+    "sfp": _sfp,
+    "asfp": _asfp,
+    "asrfp": _asrfp,
+    "pgmpf_no_dropout": lambda pretrained: _pgmpf_published(pretrained, 0.0),
+    "pgmpf_published": _pgmpf_published,
 }
-
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "hard": {
-        "rate_schedule": "constant",
-        "suppression_schedule": "constant",
-        "suppression_level": 1.0,
-        "dropout": 0.0,
-        **_HARD_WEIGHTS,
-    },
-    "sfp": {"rate_schedule": "constant", **_HARD_WEIGHTS, **_FREE_GRADIENTS},
-    "asfp": {**_HARD_WEIGHTS, **_FREE_GRADIENTS},
-    "asrfp": dict(_FREE_GRADIENTS),
-    "pgmpf_no_dropout": {"dropout": 0.0},
-    "pgmpf": {},
-}
-"""The published methods, by what they change of the defaults."""
-
-
-def _check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}"
-        )
-
-
-def _check_fraction(name: str, value: Any, positive: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    if not 0.0 <= value <= 1.0 or (positive and value == 0.0):
-        interval = "(0, 1]" if positive else "[0, 1]"
-        raise ValueError(f"`{name}` must lie in {interval}. Received: {name}={value}")
+"""The methods by name: from whether the network is trained to the fields."""

@@ -37,6 +37,11 @@ def keep_mask(scores: np.ndarray, rate: float, round_to: int = 1) -> np.ndarray:
         Float32 array of ones (stays) and zeros (goes), shape `(units,)`.
     """
     removed = len(scores) - kept_count(len(scores), rate, round_to)
+    return mask_without(scores, removed)
+
+
+def mask_without(scores: np.ndarray, removed: int) -> np.ndarray:
+    """Marks the units that stay when so many of the lowest scores go: `keep_mask`."""
     mask = np.ones(len(scores), np.float32)
     mask[np.argsort(scores, kind="stable")[:removed]] = 0.0
     return mask

@@ -61,6 +61,12 @@ def _method(method: Any, given: dict[str, Any]) -> Any:
         return PruningConfig.preset(method, **given)
     if not isinstance(method, PruningConfig):
         return method  # refused later
+    if "pretrained" in given:
+        raise ValueError(
+            "`pretrained` chooses among published constants: write "
+            "PruningConfig.preset(name, pretrained=True), or give the config the "
+            f"schedules that you want. {received('pretrained', given['pretrained'])}"
+        )
     _warn(given, f"method=config.replace({options})")
     return method.replace(**given)
 

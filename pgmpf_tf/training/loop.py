@@ -11,7 +11,7 @@ from pgmpf_tf.training.progress import Progress
 
 
 class MaskUpdates(keras.callbacks.Callback):
-    """Updates the masks before the first epoch and at each epoch's end.
+    """Updates the masks when the method wants it: between steps, or between epochs.
 
     The end of an epoch comes before its validation, so that validation, checkpoints
     and logs all see the same network: the masked one. Keras has no event there; the
@@ -19,32 +19,51 @@ class MaskUpdates(keras.callbacks.Callback):
 
     Args:
         progress: where the run stands.
-        epochs: the epoch that `fit` stops before.
 
     Attributes:
-        to_the_end: whether the run is meant to reach the end of the schedules.
         masks: the masks before the first epoch and after each one.
+        epochs: how many epochs `fit` was asked for; 0 if it never began one.
+        ended: how many of them are done.
     """
 
-    def __init__(self, progress: Progress, epochs: int) -> None:
+    def __init__(self, progress: Progress) -> None:
         super().__init__()
-        self.to_the_end = False
         self.masks: list[dict[str, np.ndarray]] = []
+        self.epochs = 0
+        self.ended = 0
         self._progress = progress
-        self._epochs = epochs
         self._values: dict[str, float] | None = None
-        self._planned = False
+        self._moving = False
+        self._epoch = self._steps = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plans the schedules at the first epoch, once checkpoints are restored."""
-        if not self._planned:
-            self._planned = True
-            self.to_the_end = self._progress.plan(self._epochs - epoch)
-            if self._progress.epoch < 0 and not self._progress.finished:
-                self._progress.update_at(-1, self.model.optimizer)
+        progress, optimizer = self._progress, self.model.optimizer
+        first = not self.epochs
+        if first:
+            self.epochs = self.params["epochs"] - epoch
+            progress.plan(self.epochs, self.params.get("steps"))
+            progress.start(optimizer)
+        self._epoch = progress.epoch
+        self._moving = not (progress.finished or progress.by_epochs)
+        self._update_within(0)
+        if first:
             self._record_masks()
         self._values = None
+        self._steps = 0
         self.model._distillation.reset()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Updates the masks within an epoch, before the step that follows.
+
+        Not after the step before: a callback may have found there that the run is over.
+        """
+        if batch:
+            self._update_within(batch)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts the steps of the epoch."""
+        self._steps = batch + 1
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Updates the masks before the epoch's validation."""
@@ -54,9 +73,16 @@ class MaskUpdates(keras.callbacks.Callback):
         """Updates the masks if there was no validation, and adds to History."""
         self._end_epoch()
         self._record_masks()
-        if logs is not None:
+        if logs is not None and self._values is not None:
             logs.update(self._values)
             logs.update(self.model._distillation.values())
+
+    def _update_within(self, done: int) -> None:
+        progress = self._progress
+        if self._moving and progress.update_within(
+            self._epoch, done, self.model.optimizer
+        ):
+            self._moving = not progress.finished
 
     def replace_last_masks(self) -> None:
         """Notes that masks have moved after the last epoch's end."""
@@ -71,40 +97,9 @@ class MaskUpdates(keras.callbacks.Callback):
         if self._values is not None:
             return
         progress = self._progress
-        if progress.finished:
+        if progress.finished or self.model.stop_training:
+            # A callback has ended the run in mid-epoch: the masks stay as they are.
             self._values = progress.values()
         else:
-            self._values = progress.update_at(progress.epoch, self.model.optimizer)
-
-
-class StepMaskUpdates(MaskUpdates):
-    """Updates the masks every `frequency` steps as well.
-
-    Args:
-        progress: where the run stands.
-        epochs: the epoch that `fit` stops before.
-        frequency: number of steps.
-    """
-
-    def __init__(self, progress: Progress, epochs: int, frequency: int) -> None:
-        super().__init__(progress, epochs)
-        self._frequency = frequency
-        self._periods = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Notes the step that the epoch starts with."""
-        super().on_epoch_begin(epoch, logs)
-        self._periods = self._periods_done()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Updates the masks if the number of steps has passed a multiple."""
-        done = self._periods_done()
-        if done > self._periods and not self._progress.finished:
-            steps = self.params.get("steps")
-            fraction = (batch + 1) / steps if steps else 0.0
-            self._progress.update_within(fraction, self.model.optimizer)
-        self._periods = done
-
-    def _periods_done(self) -> int:
-        steps = keras.ops.convert_to_numpy(self.model.optimizer.iterations)
-        return int(steps) // self._frequency
+            self._values = progress.end_epoch(self._steps, self.model.optimizer)
+            self.ended += 1

@@ -16,9 +16,11 @@ from pgmpf_tf.backends.current import check_strategy, strategy_scope
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.assembly import Parts, assemble
 from pgmpf_tf.training.backend import MaskedTrainer
-from pgmpf_tf.training.loop import MaskUpdates, StepMaskUpdates
+from pgmpf_tf.training.fitting import checked_epochs, replace_callbacks
+from pgmpf_tf.training.loop import MaskUpdates
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.statistics import watch_statistics
 from pgmpf_tf.training.summary import print_summary
 
 # What `compile` and `fit` leave in a model: the wrapped one is trained anew.
@@ -66,7 +68,9 @@ class PrunedModel(MaskedTrainer):
         # A function, because Keras would save the weights of a model twice.
         self._unwrapped = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
-        self.__dict__["pruning_state"] = parts.pruner.state
+        state = self.__dict__["pruning_state"] = parts.pruner.state
+        if parts.pruner.groups:
+            watch_statistics(self, parts.pruner.normalizations, state.steps_since)
         self._distillation = parts.distillation
         parts.distillation.model = self
         lent = {"criterion_data": parts.scoring, "teacher": parts.distillation}
@@ -95,9 +99,10 @@ class PrunedModel(MaskedTrainer):
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains and prunes; the arguments are those of `keras.Model.fit`.
 
-        Masks are updated before the first epoch and at the end of each one, ahead of
-        its validation and of all callbacks. When the schedules have ended, the pruned
-        filters are exactly zero, and further calls keep them so.
+        Masks are updated every few steps in the first part of the run, or as the
+        method says, ahead of all callbacks. From the last update on the pruned filters
+        are exactly zero, and further calls keep them so. A run that is ended before
+        keeps the network as it is, and the next call goes on.
 
         Returns:
             History, with `pruning_rate`, `suppression` and `weight_mask` per epoch in
@@ -107,41 +112,37 @@ class PrunedModel(MaskedTrainer):
             for a unit that stays.
 
         Raises:
-            ValueError: if `epochs` is below 1 or fewer than one `frequency`, or if
-                weights have become NaN or infinite: no masks are computed from those,
-                and no later callback sees (or saves) that epoch. If the optimizer was
-                made under another distribution strategy. If the criterion needs data
-                (`model.criterion_data`) or a loss that are not there.
+            ValueError: if `epochs` is below 1 or fewer than the method has between two
+                updates, or if weights have become NaN or infinite: no masks are
+                computed from those, and no later callback sees (or saves) that epoch.
+                If the optimizer was made under another distribution strategy. If the
+                criterion needs data (`model.criterion_data`) or a loss that are not
+                there.
+            TypeError: if the model's class has a `fit` that takes no callbacks.
         """
         parent = super().fit
-        call = inspect.signature(parent).bind(*args, **kwargs)
-        epochs = check_integer("epochs", call.arguments.get("epochs", 1), 1)
+        epochs = checked_epochs(args, kwargs)
         if self.compiled:
             check_strategy(self)
         self._distillation.check()
-        updates = self._updates(epochs)
-        callbacks = call.arguments.get("callbacks")
-        if isinstance(callbacks, keras.callbacks.CallbackList):
+        updates = MaskUpdates(self._progress)
+
+        def change(callbacks: Any) -> Any:
+            if not isinstance(callbacks, keras.callbacks.CallbackList):
+                return [updates, *keras.tree.flatten(callbacks or [])]
             callbacks.callbacks.insert(0, updates)
             updates.set_model(self)
-            updates.set_params(callbacks.params)
-        else:
-            callbacks = [updates, *keras.tree.flatten(callbacks or [])]
-        call.arguments["callbacks"] = callbacks
-        history = parent(*call.args, **call.kwargs)
-        # Callbacks may have ended the run early, or restored weights from before.
-        progress = self._progress
-        if not self._pruner.holds() if progress.finished else updates.to_the_end:
-            progress.finish(self.optimizer)
+            updates.set_params({"epochs": epochs or 1, **(callbacks.params or {})})
+            return callbacks
+
+        args, kwargs = replace_callbacks(parent, args, kwargs, change)
+        history = parent(*args, **kwargs)
+        if self._progress.finished and not self._pruner.holds():
+            # A callback has restored weights from before.
+            self._pruner.hold()
             updates.replace_last_masks()
         history.masks = updates.masks
         return history
-
-    def _updates(self, epochs: int) -> MaskUpdates:
-        config = self._settings.config
-        if config.frequency_unit == "step":
-            return StepMaskUpdates(self._progress, epochs, config.frequency)
-        return MaskUpdates(self._progress, epochs)
 
     def compute_loss(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -13,12 +13,13 @@ from pgmpf_tf.budgets.rates import check_removes, group_rates
 from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.scores.criterion import filter_matrix
-from pgmpf_tf.scores.ranking import keep_mask
+from pgmpf_tf.scores.ranking import mask_without
 from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.mask_layout import MaskLayout, mask_index, mask_layout
 from pgmpf_tf.training.optimizer_memory import scale_slots
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.state import PruningState
+from pgmpf_tf.training.statistics import normalizations, scale_statistics
 
 
 class Pruner:
@@ -37,6 +38,7 @@ class Pruner:
         members: the variables that hold units of `groups`.
         state: the masks and the progress, as variables.
         layout: where each mask value goes in a training step.
+        normalizations: the layers with moving averages, and their calls per step.
     """
 
     def __init__(
@@ -67,6 +69,13 @@ class Pruner:
         )
         self.state = PruningState(len(units), settings.seed)
         self.layout: MaskLayout = mask_layout(self.members, self._position)
+        self.normalizations = normalizations(model)
+        follows = {id(member.layer): member for member in self.members}
+        self._of_layer = tuple(
+            (layer, self._index(follows[id(layer)]))
+            for layer, _ in self.normalizations
+            if id(layer) in follows
+        )
         self._of_variable = {id(member.variable): member for member in self.members}
 
     def _index(self, member: Member) -> np.ndarray:
@@ -97,40 +106,74 @@ class Pruner:
 
     def update(
         self,
-        rates: Sequence[float],
+        removed: Sequence[int],
         weight_mask: float,
         suppression: float,
         optimizer: keras.optimizers.Optimizer | None = None,
+        *,
         kernels_only: bool = False,
+        compound: bool = False,
+        thorough: bool = False,
     ) -> None:
         """Scores all units, sets the masks, and prunes the weights by them.
 
         Args:
-            rates: the fraction of units to remove from each of `groups`.
-            weight_mask: what pruned slices are multiplied by (a).
+            removed: the number of units to remove from each of `groups`.
+            weight_mask: what is left of masked slices (a).
             suppression: the suppression of the steps that follow (lambda).
             optimizer: its memory of filters that are now gone for good is erased.
             kernels_only: whether biases and BatchNorm parameters are left alone.
+            compound: whether slices that are masked already are multiplied by a once
+                more, rather than by its change.
+            thorough: whether slices are set to zero that should be zero already.
 
         Raises:
             ValueError: if scores are not finite. Nothing has changed then.
         """
         masks = [
-            keep_mask(scores, rate, self._settings.round_to)
-            for scores, rate in zip(self.scores(), rates, strict=True)
+            mask_without(scores, count)
+            for scores, count in zip(self.scores(), removed, strict=True)
         ]
         # The last entry is for slices without a unit.
         mask = np.concatenate([*masks, np.ones(1, np.float32)])
+        again = weight_mask if compound else self._change_of(weight_mask)
+        if not (thorough or compound) and self._holding():
+            again = 1.0  # zero times zero
+        before = keras.ops.convert_to_numpy(self.state.mask)
+        factor = np.where(mask == 1.0, 1.0, np.where(before == 1.0, weight_mask, again))
+        factor = factor.astype(np.float32)
         self.state.mask.assign(mask)
         self.state.weight_mask.assign(weight_mask)
         self.state.suppression.assign(suppression)
-        factor = mask + np.float32(weight_mask) * (1.0 - mask)
-        for member in self.members:
-            if member.role == "kernel" or not kernels_only:
-                member.scale(factor[self._index(member)])
+        if (factor != 1.0).any():
+            self._scale(factor, kernels_only)
         gone = weight_mask == 0.0 and suppression == 1.0 and not kernels_only
         if gone and optimizer is not None:
             self._forget(optimizer, mask)
+
+    def _change_of(self, weight_mask: float) -> float:
+        """What masked slices are multiplied by, so that `weight_mask` is left."""
+        before = float(keras.ops.convert_to_numpy(self.state.weight_mask))
+        return weight_mask / before if before else 0.0
+
+    def _holding(self) -> bool:
+        """Whether masked slices are zero and get no steps."""
+        weight_mask, suppression = (
+            float(keras.ops.convert_to_numpy(variable))
+            for variable in (self.state.weight_mask, self.state.suppression)
+        )
+        return weight_mask == 0.0 and suppression == 1.0
+
+    def _scale(self, factor: np.ndarray, kernels_only: bool) -> None:
+        """Multiplies the slices of all members, and what BatchNorm knows of them."""
+        for member in self.members:
+            if member.role == "kernel" or not kernels_only:
+                member.scale(factor[self._index(member)])
+        for layer, index in self._of_layer:
+            # The mean of a layer without gamma is a member, and is scaled above.
+            scale_statistics(layer, factor[index], mean=layer.scale or kernels_only)
+        # The layers behind see another network from here on.
+        self.state.steps_since.assign(0)
 
     def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
         def factor(variable: keras.Variable) -> np.ndarray | None:
@@ -144,15 +187,22 @@ class Pruner:
 
     def holds(self) -> bool:
         """Whether all slices that the masks remove are exactly zero."""
+        return not any(values[gone].any() for _, values, gone in self._masked_slices())
+
+    def hold(self) -> None:
+        """Sets to zero what the masks remove, whatever it is."""
+        for member, values, gone in self._masked_slices():
+            if values[gone].any():
+                values[gone] = 0.0
+                member.variable.assign(np.moveaxis(values, 0, member.axis))
+
+    def _masked_slices(self) -> Iterator[tuple[Member, np.ndarray, np.ndarray]]:
+        """Each member, its slices along the first axis, and which are masked."""
         mask = keras.ops.convert_to_numpy(self.state.mask)
         for member in self.members:
-            gone = mask[self._index(member)] == 0.0
-            values = np.moveaxis(
-                keras.ops.convert_to_numpy(member.variable), member.axis, 0
-            )
-            if values[gone].any():
-                return False
-        return True
+            values = keras.ops.convert_to_numpy(member.variable).copy()
+            values = np.moveaxis(values, member.axis, 0)
+            yield member, values, mask[self._index(member)] == 0.0
 
     def masks(self) -> dict[str, np.ndarray]:
         """The present mask of each group of the analysis, by the group's name."""

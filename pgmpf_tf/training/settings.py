@@ -21,6 +21,7 @@ from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.rates import check_rate
 from pgmpf_tf.channels.analysis import COUPLINGS
 from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.methods.schedules import EveryEpochs
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.optimizers import SUPPRESS
 
@@ -81,11 +82,11 @@ class Settings:
             ValueError: if the schedules cannot run in that many epochs.
         """
         epochs = check_integer("epochs", epochs, 1)
-        frequency = self.config.frequency
-        if self.config.frequency_unit == "epoch" and frequency > epochs:
+        updates = self.config.updates
+        if isinstance(updates, EveryEpochs) and updates.epochs > epochs:
             raise ValueError(
-                f"`epochs` must be at least the {frequency} epochs between updates of "
-                f"the masks (`frequency`). {received('epochs', epochs)}"
+                f"`epochs` must be at least the {updates.epochs} epochs between "
+                f"updates of the masks. {received('epochs', epochs)}"
             )
         return epochs
 

@@ -30,6 +30,10 @@ class PruningState(keras.layers.Layer):
         self.seed = self._variable("seed", np.int32(seed))
         self.epoch = self._variable("epoch", np.int32(-1))
         self.finished = self._variable("finished", np.int32(0))
+        # Up to which progress the masks are what the schedules say.
+        self.reached = self._variable("reached", np.float32(0.0))
+        # Steps since the masks last changed. A network that is only wrapped has not.
+        self.steps_since = self._variable("steps_since", np.int32(2**30))
         self.built = True
 
     def _variable(self, name: str, value: Any) -> keras.Variable:

@@ -57,8 +57,9 @@ def wrap(
             layer-name pattern to number (the first that matches a layer of a group
             counts; other groups stay whole), or a `Budget`, or a `PruningSchedule` of
             tensorflow-model-optimization, called with the training step.
-        method: `"pgmpf"`, `"pgmpf_no_dropout"`, `"asrfp"`, `"asfp"`, `"sfp"`, `"hard"`,
-            or a `PruningConfig`.
+        method: how masks develop over the run: `"pgmpf"`, which prunes by small steps
+            in the first part of the run and leaves the rest to recover, another name
+            that `PruningConfig.preset` knows, or a `PruningConfig`.
         criterion: how filters are scored: `"l1"`, `"l2"`, `"geometric_median"`,
             `"batchnorm_scale"`, `"random"`, or an object of `criteria`, such as
             `criteria.Taylor(data, loss)` or `criteria.L1(normalize=True)`, or a

@@ -1,76 +1,163 @@
+import json
 import math
+import pickle
 
+import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmpf_tf import schedules
 
-totals = st.integers(1, 300)
-rates = st.floats(0.0, 0.99)
+parts = st.tuples(st.floats(0.0, 0.9), st.floats(0.01, 1.0)).map(
+    lambda pair: (pair[0], pair[0] + (1.0 - pair[0]) * pair[1])
+)
+moments = st.floats(0.0, 1.0)
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 30, 200])
 def test_the_formulas_of_the_paper(total):
-    rate, sigma = 0.4, 1e-3
+    sigma = 1e-3
     kappa = -math.log(sigma / (1.0 + 0.01 * sigma)) / total
     for t in range(total):
-        x = (t + 1) / total
-        cubic = 1 - (1 - x) ** 3
+        moment = (t / total, 1 / total)
+        cubic = 1 - (1 - (t + 1) / total) ** 3
         k = math.log(4) / (total / 8)
         late, ended = t >= 0.9 * total, t >= 0.8 * total
-        expected = rate if late else rate * (1 - math.exp(-k * t))
-        assert schedules.exponential_rate(t, total, rate) == pytest.approx(expected)
-        expected = rate if late else rate * cubic
-        assert schedules.polynomial_rate(t, total, rate) == pytest.approx(expected)
-        expected = 0.0 if ended else math.exp(-kappa * t)
-        assert schedules.weight_mask(t, total) == pytest.approx(expected)
-        expected = 1.0 if late else cubic
-        assert schedules.cubic_suppression(t, total) == pytest.approx(expected)
-        cosine = 1 - 0.5 * (1 + math.cos(math.pi * t / (0.9 * total)))
-        expected = 1.0 if late else cosine
-        assert schedules.cosine_suppression(t, total) == pytest.approx(expected)
+        expected = {
+            schedules.published_exponential(): 1.0 if late else 1 - math.exp(-k * t),
+            schedules.published_cubic(): 1.0 if late else cubic,
+            schedules.published_decay(): 0.0 if ended else math.exp(-kappa * t),
+            schedules.published_cosine(): (
+                1.0 if late else 0.5 - 0.5 * math.cos(math.pi * t / (0.9 * total))
+            ),
+        }
+        for schedule, value in expected.items():
+            assert schedule(*moment) == pytest.approx(value), schedule
 
 
-def test_three_quarters_of_the_rate_after_the_depth():
-    assert schedules.exponential_rate(10, 80, 0.4) == pytest.approx(0.3)
-    assert schedules.exponential_rate(20, 80, 0.4, depth=0.25) == pytest.approx(0.3)
+def test_three_quarters_of_the_published_rate_after_the_depth():
+    assert schedules.published_exponential()(10 / 80) == pytest.approx(0.75)
+    assert schedules.published_exponential(depth=0.25)(20 / 80) == pytest.approx(0.75)
 
 
-def test_the_weight_mask_would_end_near_its_floor():
+def test_the_published_weight_mask_would_end_near_its_floor():
     # At t = T, before the end at 0.8 T cuts it off: a_0 s / (a_0 + 0.01 s).
     for floor in (1e-3, 1e-5):
-        last = schedules.weight_mask(99.999999, 100, floor=floor, end=1.0)
+        last = schedules.published_decay(floor=floor, end=1.0)(0.99999999)
         assert last == pytest.approx(floor / (1 + 0.01 * floor), rel=1e-6)
 
 
-@given(totals, rates)
-def test_rates_rise_to_the_whole_rate(total, rate):
-    for form in (schedules.exponential_rate, schedules.polynomial_rate):
-        values = [form(t, total, rate) for t in range(total)]
-        assert values == sorted(values)
-        assert all(0.0 <= value <= rate for value in values)
-        assert form(0.9 * total, total, rate) == rate
+FORMS = {
+    "linear": (schedules.linear, lambda u: u),
+    "cubic": (schedules.cubic, lambda u: 1 - (1 - u) ** 3),
+    "cosine": (schedules.cosine, lambda u: (1 - math.cos(math.pi * u)) / 2),
+    "exponential": (
+        schedules.exponential,
+        lambda u: (1 - 4 ** (-8 * u)) / (1 - 4**-8),
+    ),
+    "decay": (schedules.decay, lambda u: (0.001**u - 0.001) / 0.999),
+}
 
 
-@given(totals, st.floats(0.05, 1.0))
-def test_suppression_rises_to_one_at_its_end(total, end):
-    for form in (schedules.cubic_suppression, schedules.cosine_suppression):
-        values = [form(t, total, end=end) for t in range(total)]
-        assert values == sorted(values)
-        assert all(0.0 <= value <= 1.0 for value in values)
-        assert form(end * total, total, end=end) == 1.0
+@pytest.mark.parametrize("name", FORMS)
+@given(parts, moments)
+def test_begin_and_end_compress_a_schedule(name, part, progress):
+    make, form = FORMS[name]
+    begin, end = part
+    u = min(max((progress - begin) / (end - begin), 0.0), 1.0)
+    value = make(begin=begin, end=end)(progress)
+    assert value == pytest.approx(form(u), abs=1e-6)
+    assert 0.0 <= value <= 1.0
+    assert make(begin=begin, end=end)(end) == form(1.0)
+    assert make(begin=begin, end=end)(begin) == form(0.0)
 
 
-@given(totals, st.floats(0.05, 1.0), st.floats(0.01, 1.0))
-def test_the_weight_mask_falls_to_zero_at_its_end(total, end, initial):
-    values = [
-        schedules.weight_mask(t, total, initial=initial, end=end) for t in range(total)
-    ]
-    assert values == sorted(values, reverse=True)
-    assert schedules.weight_mask(end * total, total, initial=initial, end=end) == 0.0
-    assert values[0] == initial
+@given(moments, moments)
+def test_a_value_is_that_of_the_next_update(progress, ahead):
+    rise = schedules.cubic(end=0.4)
+    assert rise(progress, ahead) == rise(progress + ahead)
 
 
-def test_a_weight_mask_that_starts_at_zero_stays_zero():
-    assert schedules.weight_mask(0, 10, initial=0.0) == 0.0
+def test_schedules_of_schedules():
+    fall = schedules.scaled(schedules.cubic(end=0.5), 1.0, 0.25)
+    assert (fall(0.0), fall(0.5), fall.end) == (1.0, 0.25, 0.5)
+    late = schedules.within(schedules.linear(end=0.5), 0.2, 0.6)
+    assert late(0.3) == pytest.approx(0.5)
+    assert (late.begin, late.end) == (0.2, pytest.approx(0.4))
+    assert late(late.end) == 1.0
+    assert schedules.scaled(0.5, 1.0, 0.0)(0.3) == 0.5
+
+
+def plateau(progress):
+    return min(max(2 * progress - 0.5, 0.0), 1.0)
+
+
+def test_a_function_of_one_s_own_is_a_schedule():
+    schedule = schedules.custom(plateau)
+    assert schedule(0.5) == 0.5
+    assert schedule(0.5, 0.1) == pytest.approx(0.7)
+    assert (schedule.begin, schedule.end) == (0.25, 0.75)
+    with pytest.raises(ValueError, match=r"`function\(progress\)`.*\[0, 1\]"):
+        schedules.custom(lambda progress: 2 * progress)
+
+
+SCHEDULES = [
+    schedules.constant(0.5),
+    schedules.cubic(end=0.4),
+    schedules.exponential(depth=0.25, begin=0.1),
+    schedules.scaled(schedules.within(schedules.cosine(), end=0.5), 1, 0),
+    schedules.published_decay(floor=1e-5),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+def test_a_schedule_survives_json_pickle_and_its_own_text(schedule):
+    import pgmpf_tf
+
+    config = json.loads(json.dumps(schedule.get_config()))
+    for copy in (
+        schedules.Schedule.from_config(config),
+        pickle.loads(pickle.dumps(schedule)),
+        eval(repr(schedule), {"pgmpf_tf": pgmpf_tf}),
+    ):
+        assert copy == schedule
+        assert hash(copy) == hash(schedule)
+        assert [copy(x / 10) for x in range(11)] == [
+            schedule(x / 10) for x in range(11)
+        ]
+    assert all(schedule != other for other in SCHEDULES if other is not schedule)
+
+
+def test_a_registered_function_survives_json():
+    registered = keras.saving.register_keras_serializable("tests")(plateau)
+    schedule = schedules.custom(registered)
+    config = json.loads(json.dumps(schedule.get_config()))
+    assert schedules.Schedule.from_config(config) == schedule
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.cubic(end=0.0), r"`end` must be .*\(0, 1\]"),
+        (lambda: schedules.cubic(begin=0.5, end=0.5), r"`begin` must be .*\[0, 0.5\)"),
+        (lambda: schedules.constant(2), r"`level` must be .*\[0, 1\]"),
+        (lambda: schedules.exponential(depth=0), r"`depth` must be .*\(0, 1\]"),
+        (lambda: schedules.decay(floor=1), r"`floor` must be .*\(0, 1\)"),
+        (lambda: schedules.scaled(1.0, first=-1, last=0), "`first` must be"),
+        (lambda: schedules.published_decay(0.1, floor=0.1), r"`floor`.*\(0, 0.1\)"),
+        (lambda: schedules.published_cosine(period=-1), "`period` must be"),
+        (lambda: schedules.every_epochs(0), "`count` must be an int of at least 1"),
+        (lambda: schedules.Schedule.from_config({"form": "steps"}), "`form`.*'steps'"),
+    ],
+)
+def test_a_value_out_of_range_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_value_of_a_wrong_type_is_named():
+    with pytest.raises(TypeError, match="`end` must be"):
+        schedules.cubic(end="1")
+    with pytest.raises(TypeError, match="`rate` must be a schedule, a function"):
+        schedules.as_schedule("rate", "cubic")

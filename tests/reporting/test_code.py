@@ -38,7 +38,13 @@ def history_of(model):
         {"rate": pgmpf_tf.Budget(macs=0.4, min_keep=2, rates={"first": 0.25})},
         {"rate": pgmpf_tf.Budget(params=0.3, strategy="global")},
         {"rate": pgmpf_tf.Budget(macs=0.3, strategy="sensitivity", sensitivity=DROPS)},
-        {"method": pgmpf_tf.PruningConfig(frequency=2, dropout=0.25)},
+        {
+            "method": pgmpf_tf.PruningConfig(
+                rate=pgmpf_tf.schedules.cubic(end=0.4),
+                updates=pgmpf_tf.schedules.every_epochs(2),
+                dropout=0.25,
+            )
+        },
         {"criterion": criteria.Custom(largest, combine="max", normalize=True)},
         {"criterion": "random", "seed": 5},
         {"exclude": ("first", "scores"), "coupling": "independent", "round_to": 2},

@@ -77,6 +77,36 @@ def test_two_replicas_train_as_one(name):
         np.testing.assert_array_equal(first, second, err_msg=variable.path)
 
 
+def test_statistics_start_anew_on_every_replica():
+    def normalized():
+        keras.utils.set_random_seed(2)
+        model = keras.Sequential(
+            [
+                keras.Input((6, 6, 2)),
+                keras.layers.Conv2D(8, 3, name="first"),
+                keras.layers.BatchNormalization(name="norm", synchronized=True),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(3),
+            ]
+        )
+        model = wrap(model, 0.5, seed=5)
+        model.compile(keras.optimizers.SGD(0.01), cross_entropy(), metrics=["accuracy"])
+        return model
+
+    single = normalized()
+    expected = fit(single)
+    with STRATEGY.scope():
+        model = normalized()
+    history = fit(model)
+    np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-3)
+    for value, other in zip(model.get_weights(), single.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-4)
+    assert int(single.pruning_state.steps_since) == 12
+    for variable in [*model.variables, *model.pruning_state.variables]:
+        first, second = per_replica(variable)
+        np.testing.assert_allclose(first, second, atol=1e-6, err_msg=variable.path)
+
+
 def test_a_teacher_and_a_criterion_on_data():
     x, y = images_and_labels()
 

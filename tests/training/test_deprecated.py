@@ -46,9 +46,14 @@ def test_what_readme_of_the_last_release_showed_runs_word_for_word():
             "method=pgmpf_tf.PruningConfig.preset('pgmpf', dropout=0.25)",
         ),
         (
-            {"method": PruningConfig(frequency=2), "pretrained": True},
-            {"method": PruningConfig(frequency=2, pretrained=True)},
-            "method=config.replace(pretrained=True)",
+            {"method": PruningConfig(updates=2), "dropout": 0.25},
+            {"method": PruningConfig(updates=2, dropout=0.25)},
+            "method=config.replace(dropout=0.25)",
+        ),
+        (
+            {"method": "pgmpf_published", "pretrained": True},
+            {"method": PruningConfig.preset("pgmpf_published", pretrained=True)},
+            "method=pgmpf_tf.PruningConfig.preset('pgmpf_published', pretrained=True)",
         ),
         (
             {"criterion": "l1", "combine": "max", "normalize": True},
@@ -102,6 +107,12 @@ def test_old_keywords_mean_what_they_say_to_write(old, new, words):
             r"`distillation` must be a Distillation or a number in \[0, 1\].*=1.5",
         ),
         ({"dropout": 1.5}, ValueError, "`dropout` must"),
+        ({"pretrained": "yes"}, TypeError, "`pretrained` must be a bool"),
+        (
+            {"method": PruningConfig(), "pretrained": True},
+            ValueError,
+            r"`pretrained` chooses among published constants.*pretrained=True",
+        ),
         ({"normalize": "yes"}, TypeError, "`normalize` must be a bool"),
         ({"teacher": "big"}, TypeError, "`teacher` must be a Keras model"),
     ],

@@ -1,11 +1,10 @@
 """`fit` of a wrapped model: every way to run it, to feed it and to watch it."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.callbacks import PruningLog
 from pgmpf_tf.training.wrapping import wrap
@@ -294,33 +293,11 @@ def read_scalars(directory):
     return scalars
 
 
-@pytest.mark.parametrize("restore", [False, True])
-def test_a_run_that_stops_early_ends_pruned(restore):
-    x, y = images_and_labels()
-    model = compiled()
-    stop = keras.callbacks.EarlyStopping(
-        monitor="suppression", mode="min", patience=1, restore_best_weights=restore
-    )
-    history = model.fit(x, y, 8, epochs=20, verbose=0, callbacks=[stop]).history
-    assert len(history["loss"]) == 2
-    assert_pruned(model)
-    assert model.masks()["first"].sum() == 4
-
-
-def test_best_weights_restored_from_a_soft_epoch_are_pruned():
-    x, y = images_and_labels()
-    model = compiled()
-    # The best epoch is the first, of which nothing is pruned; the run goes to its end.
-    stop = keras.callbacks.EarlyStopping(
-        monitor="suppression", mode="min", patience=99, restore_best_weights=True
-    )
-    model.fit(x, y, 8, epochs=3, verbose=0, callbacks=[stop])
-    assert_pruned(model)
-
-
 def test_a_run_in_parts_follows_the_schedules_of_the_whole():
     x, y = images_and_labels()
-    whole, parts = compiled(), compiled(wrap_options={"epochs": 4})
+    method = {"method": "pgmpf_published"}
+    whole = compiled(wrap_options=method)
+    parts = compiled(wrap_options={"epochs": 4, **method})
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
     expected = whole.fit(x, y, epochs=4, **fit).history
     first = parts.fit(x, y, epochs=1, **fit).history
@@ -344,83 +321,9 @@ def test_after_its_end_a_run_holds_its_masks():
     assert_pruned(model)
 
 
-class Updates(keras.callbacks.Callback):
-    """Notes after which batches and epochs weights of pruned filters are all zero."""
-
-    def on_train_begin(self, logs=None):
-        self.zero = []
-
-    def note(self):
-        kernel = self.model.get_layer("first").kernel.numpy()
-        self.zero.append(bool((np.abs(kernel).sum(0) == 0).sum() == 4))
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.note()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.note()
-
-
-@pytest.mark.parametrize(
-    ("unit", "frequency", "expected"),
-    [
-        # Four batches and the end of an epoch, three times. sfp: what an update sets
-        # to zero, the next step moves again; the last update is always done.
-        ("epoch", 1, "0000 1 0000 1 0000 1"),
-        ("epoch", 2, "0000 0 0000 1 0000 1"),
-        ("step", 2, "0101 1 0101 1 0101 1"),
-        ("step", 3, "0010 0 0100 0 1001 1"),
-    ],
-)
-def test_frequency_of_updates(unit, frequency, expected):
-    config = PruningConfig.preset("sfp", frequency=frequency, frequency_unit=unit)
-    model = compiled(dense(), wrap_options={"method": config})
-    watch = Updates()
-    x, y = images_and_labels()
-    model.fit(x, y, 8, epochs=3, verbose=0, callbacks=[watch])
-    assert watch.zero == [c == "1" for c in expected.replace(" ", "")]
-
-
-def test_updates_within_an_epoch_follow_the_schedule():
-    config = PruningConfig(
-        rate_schedule="polynomial", rate_end=1.0, frequency=2, frequency_unit="step"
-    )
-    model = compiled(wrap_options={"method": config})
-    seen = []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: seen.append(
-            model.pruning_values()["pruning_rate"]
-        )
-    )
-    x, y = images_and_labels()
-    model.fit(x, y, 8, epochs=2, verbose=0, callbacks=[watch])
-    # Two updates per epoch: after 1/2, 1, 1 1/2 and 2 of the 2 epochs; before that,
-    # and up to the end of the first epoch, the values are those of t = 0.
-    start = 0.5 * (1 - 0.5**3)
-    later = 0.5 * (1 - (1 - 1.5 / 2) ** 3)
-    expected = [start] * 5 + [later] * 2 + [0.5]
-    np.testing.assert_allclose(seen, expected, rtol=1e-6)
-
-
-def test_a_schedule_of_tfmot_is_a_rate():
-    sparsity = pytest.importorskip("tensorflow_model_optimization").sparsity.keras
-    schedule = sparsity.PolynomialDecay(0.1, 0.5, begin_step=4, end_step=12)
-    model = wrap(convnet(), schedule)
-    model.compile("sgd", cross_entropy())
-    x, y = images_and_labels()
-    history = model.fit(x, y, 8, epochs=4, verbose=0).history
-    expected = [float(schedule(step)[1]) for step in (4, 8, 12, 16)]
-    np.testing.assert_allclose(history["pruning_rate"], expected, rtol=1e-6)
-    assert expected[0] == pytest.approx(0.1)
-    assert expected[-1] == 0.5
-    assert_pruned(model)
-    copy = type(model).from_config(json.loads(json.dumps(model.get_config())))
-    assert copy.get_config()["pruning"] == model.get_config()["pruning"]
-
-
 def test_weights_that_become_nan_stop_the_run_and_spare_the_checkpoint(tmp_path):
     x, y = images_and_labels()
-    model = compiled()
+    model = compiled(wrap_options={"method": "pgmpf_published"})
     path = tmp_path / "last.weights.h5"
     saved = []
 
@@ -462,6 +365,7 @@ def test_epochs_below_one_are_refused(epochs):
 
 def test_fewer_epochs_than_one_update_takes_are_refused():
     x, y = images_and_labels(8)
-    model = compiled(wrap_options={"method": PruningConfig(frequency=5)})
+    config = PruningConfig(updates=schedules.every_epochs(5))
+    model = compiled(wrap_options={"method": config})
     with pytest.raises(ValueError, match=r"at least the 5 epochs.*epochs=3"):
         model.fit(x, y, epochs=3, verbose=0)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.callbacks import PruningLog
 from pgmpf_tf.training.wrapping import wrap
@@ -65,10 +66,11 @@ def test_a_loop_of_one_s_own_equals_fit(compiled):
 
 def test_mask_gradients_is_the_formula():
     config = PruningConfig(
-        rate_schedule="constant",
-        suppression_schedule="constant",
-        suppression_level=0.75,
+        rate=1.0,
+        weight_mask=schedules.published_decay(),
+        suppression=0.75,
         dropout=0.0,
+        updates=schedules.every_epochs(),
     )
     model = wrap(convnet(), 0.5, method=config, epochs=10)
     optimizer = keras.optimizers.SGD(0.1)

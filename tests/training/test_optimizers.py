@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
@@ -123,10 +124,11 @@ def test_several_optimizers_in_one():
 def moved(suppression, optimizer, suppress, steps=50):
     """How far the pruned slices go in `steps` steps under a constant suppression."""
     config = PruningConfig(
-        rate_schedule="constant",
-        suppression_schedule="constant",
-        suppression_level=suppression,
+        rate=1.0,
+        weight_mask=schedules.published_decay(),
+        suppression=suppression,
         dropout=0.0,
+        updates=schedules.every_epochs(),
     )
     model = compiled(optimizer, method=config, epochs=1000, suppress=suppress)
     model.update_masks(-1)
@@ -197,10 +199,11 @@ def test_without_pruning_training_is_plain_bit_for_bit(optimizer, suppress, opti
 def test_dropout_of_the_prior_mask_is_per_layer_channel_and_step():
     """Filters with lambda 0: dropped filters stand still, all others learn as usual."""
     config = PruningConfig(
-        rate_schedule="constant",
-        suppression_schedule="constant",
-        suppression_level=0.0,
+        rate=1.0,
+        weight_mask=schedules.published_decay(),
+        suppression=0.0,
         dropout=0.5,
+        updates=schedules.every_epochs(),
     )
     model = compiled(keras.optimizers.SGD(0.1), method=config, epochs=100)
     model.update_masks(-1)

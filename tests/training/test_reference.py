@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.test_draws import slow_uniform
@@ -154,7 +155,7 @@ CASES = {
     "asfp": {**FREE, "a0": 0},
     "asrfp": FREE,
     "pgmpf_no_dropout": {"dropout": False},
-    "pgmpf": {},
+    "pgmpf_published": {},
     "cosine and polynomial": {"suppression": "cosine", "rate": "polynomial"},
     "pretrained": {"sigma": 1e-5, "end": 0.8},
 }
@@ -173,11 +174,13 @@ class Masks(keras.callbacks.Callback):
 @pytest.mark.parametrize("name", CASES)
 def test_three_epochs_filter_by_filter(name):
     if name == "cosine and polynomial":
-        method = PruningConfig(
-            rate_schedule="polynomial", suppression_schedule="cosine"
+        method = PruningConfig.preset(
+            "pgmpf_published",
+            rate=schedules.published_cubic(),
+            suppression=schedules.published_cosine(),
         )
     elif name == "pretrained":
-        method = PruningConfig(pretrained=True)
+        method = PruningConfig.preset("pgmpf_published", pretrained=True)
     elif name == "sfp on kernels":
         method = PruningConfig.preset("sfp", kernels_only=True)
     else:
@@ -200,8 +203,8 @@ def test_three_epochs_filter_by_filter(name):
         kernel, bias = weights[2 * layer], weights[2 * layer + 1]
         np.testing.assert_allclose(kernel, reference.kernels[layer], atol=2e-6)
         np.testing.assert_allclose(bias, reference.biases[layer], atol=2e-6)
-    schedules = [reference.schedules(t) for t in range(EPOCHS)]
-    rates, masks, suppressions = map(list, zip(*schedules, strict=True))
+    values = [reference.schedules(t) for t in range(EPOCHS)]
+    rates, masks, suppressions = map(list, zip(*values, strict=True))
     rates[-1], masks[-1] = RATE, 0.0
     np.testing.assert_allclose(history["pruning_rate"], rates, atol=1e-6)
     np.testing.assert_allclose(history["weight_mask"], masks, atol=1e-6)

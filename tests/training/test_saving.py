@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.wrapping import wrap
@@ -65,7 +66,9 @@ def test_a_saved_model_goes_on_as_if_nothing_had_happened(tmp_path):
         epochs=6,
         seed=9,
         criterion=largest_weight,
-        method=PruningConfig(suppression_schedule="cosine"),
+        method=PruningConfig.preset(
+            "pgmpf_published", suppression=schedules.published_cosine()
+        ),
         exclude="second",
         round_to=3,
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
+from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores.criteria import GeometricMedian
 from pgmpf_tf.training.model import PrunedModel
@@ -176,7 +177,10 @@ def test_the_summary_goes_to_standard_output(capsys):
         ({"distillation": "half"}, TypeError, "`distillation` must be a pgmpf_tf"),
         ({"rates": 0.5}, TypeError, "unexpected keyword argument 'rates'"),
         (
-            {"epochs": 3, "method": PruningConfig(frequency=5)},
+            {
+                "epochs": 3,
+                "method": PruningConfig(updates=schedules.every_epochs(5)),
+            },
             ValueError,
             "`epochs` must be at least the 5 epochs.*epochs=3",
         ),

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from experiments.run import settings
-from experiments.run.settings import Settings
-from pgmpf_tf import Budget
+from experiments.run.settings import METHODS, Settings
+from pgmpf_tf import Budget, PruningConfig, schedules
 
 
 def test_settings_survive_json():
@@ -42,30 +42,33 @@ def test_flags_override_and_learning_rates_scale_with_the_batch():
     ).learning_rate == (pytest.approx(0.3))
 
 
-@pytest.mark.parametrize(
-    ("method", "fields"),
-    [
-        ("sfp", {"suppression_schedule": "constant", "suppression_level": 0.0}),
-        ("pgmpf", {"suppression_schedule": "cubic", "dropout": 0.5}),
-        ("pgmpf_no_dropout", {"suppression_schedule": "cubic", "dropout": 0.0}),
-    ],
-)
-def test_a_method_becomes_the_librarys_configuration(method, fields):
-    config = Settings(method=method).pruning_config()
-    assert {name: getattr(config, name) for name in fields} == fields
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_method_becomes_the_librarys_configuration(method):
+    config = Settings(method=method, dense_epochs=0).pruning_config()
+    assert config == PruningConfig.preset(method)
+
+
+def test_the_recipes_of_the_paper_have_its_schedules():
+    for recipe in ("cifar", "imagenet"):
+        assert settings.resolve(recipe).method == "pgmpf_published"
 
 
 def test_pruning_overrides_fields_of_the_method():
-    changes = ("suppression_schedule=cosine", "dropout=0.25", "frequency=2")
+    changes = ("suppression=cosine(end=0.4)", "dropout=0.25", "updates=every_epochs(2)")
     config = Settings(pruning=changes).pruning_config()
-    assert config.suppression_schedule == "cosine"
-    assert (config.dropout, config.frequency) == (0.25, 2)
+    assert config.suppression == schedules.cosine(end=0.4)
+    assert (config.dropout, config.updates.epochs) == (0.25, 2)
+    with pytest.raises(ValueError, match="`end` must be"):
+        Settings(pruning=("rate=cubic(end=2)",))
+    with pytest.raises(TypeError, match="`rate` must be a schedule"):
+        Settings(pruning=("rate=linear",))
 
 
 def test_pruning_from_scratch_and_from_a_trained_network_differ():
-    assert Settings(dense_epochs=3).pruning_config().pretrained
-    assert Settings(dense_epochs=0, baseline="a.keras").pruning_config().pretrained
-    assert not Settings(dense_epochs=0).pruning_config().pretrained
+    scratch = Settings(method="pgmpf_published", dense_epochs=0).pruning_config()
+    for warm in ({"dense_epochs": 3}, {"dense_epochs": 0, "baseline": "a.keras"}):
+        config = Settings(method="pgmpf_published", **warm).pruning_config()
+        assert config.suppression.end < scratch.suppression.end
 
 
 def test_a_budget_stands_for_a_rate():
@@ -100,7 +103,7 @@ def test_a_budget_stands_for_a_rate():
         ({"formats": ("tflite", "pdf")}, r"formats=\('tflite', 'pdf'\)"),
         ({"pruning": ("speed=1",)}, r"`pruning` must be name=value of .*'speed=1'"),
         ({"pruning": ("dropout",)}, r"pruning=\('dropout',\)"),
-        ({"pruning": ("dropout=2",)}, r"`dropout` must lie in \[0, 1\].*dropout=2"),
+        ({"pruning": ("dropout=2",)}, r"`dropout` must be .*dropout=2"),
     ],
 )
 def test_a_value_out_of_range_is_named(changes, message):

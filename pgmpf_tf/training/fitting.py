@@ -1,0 +1,62 @@
+"""How callbacks get into `fit`, whatever its signature in the user's class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from pgmpf_tf._checks import check_integer
+
+_POSITIONS = [*inspect.signature(keras.Model.fit).parameters][1:]
+
+
+def checked_epochs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """The number of epochs that a call of `fit` names, if it names one.
+
+    Raises:
+        TypeError: if it is not a whole number.
+        ValueError: if it is below 1.
+    """
+    position = _POSITIONS.index("epochs")
+    epochs = kwargs.get("epochs", args[position] if len(args) > position else None)
+    return None if epochs is None else check_integer("epochs", epochs, 1)
+
+
+def replace_callbacks(
+    fit: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    change: Callable[[Any], Any],
+) -> tuple[Sequence[Any], dict[str, Any]]:
+    """The arguments of a call of `fit`, with other callbacks.
+
+    Args:
+        fit: the method: Keras' own, or one of the user's that ends there.
+        args: what it is called with by position.
+        kwargs: what it is called with by name.
+        change: from the callbacks to those that take their place.
+
+    Raises:
+        TypeError: if there is no way to hand callbacks to the method.
+    """
+    parameters = inspect.signature(fit).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if "callbacks" in parameters:
+        call = inspect.signature(fit).bind(*args, **kwargs)
+        call.arguments["callbacks"] = change(call.arguments.get("callbacks"))
+        return call.args, call.kwargs
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise TypeError(
+            f"`{fit.__qualname__}` takes no `callbacks`, by which a wrapped model "
+            "updates its masks. Let it take `callbacks=None` or `**kwargs`, and hand "
+            "these to `super().fit`; or train in a loop of your own, see "
+            "`update_masks`."
+        )
+    position = _POSITIONS.index("callbacks")
+    if inspect.Parameter.VAR_POSITIONAL in kinds and len(args) > position:
+        new = change(args[position])
+        return (*args[:position], new, *args[position + 1 :]), kwargs
+    return args, {**kwargs, "callbacks": change(kwargs.get("callbacks"))}

@@ -1,0 +1,140 @@
+"""BatchNorm statistics that follow every change of the masks within a few steps.
+
+A moving average with momentum 0.99 needs hundreds of steps to forget the network that
+it was taken from, and every update of the masks makes another network. So the averages
+start anew at each change: in the k-th step after it the moving value is the mean of
+the k batches since, until the layer's own average forgets no slower than that.
+
+This works on the values that the layer itself has written, and no layer is touched.
+With m the momentum, a layer turns the moving value `before` into
+`after = m before + (1 - m) batch`, from which
+
+    batch - before = (after - before) / (1 - m)
+    before + (batch - before) / k = after + (after - before) (1 / ((1 - m) k) - 1)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pgmpf_tf.backends.current import assign_if
+from pgmpf_tf.channels.graph import trace
+
+
+def has_statistics(layer: keras.layers.Layer) -> bool:
+    """Whether a layer keeps moving averages that can start anew.
+
+    Batch renormalization trains on its averages, and half precision is too coarse to
+    tell what a batch has added to them: both are left alone.
+    """
+    return (
+        isinstance(layer, keras.layers.BatchNormalization)
+        and not getattr(layer, "renorm", False)
+        and layer.moving_mean.dtype in ("float32", "float64")
+        and layer.momentum < 1.0
+    )
+
+
+def normalizations(model: keras.Model) -> tuple[tuple[keras.layers.Layer, int], ...]:
+    """The layers that keep statistics, and how often each is called in one step."""
+    calls = trace(model).calls()
+    return tuple(
+        (layer, len(calls.get(id(layer), ())) or 1)
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and has_statistics(layer)
+    )
+
+
+def scale_statistics(
+    layer: keras.layers.BatchNormalization, factors: np.ndarray, mean: bool
+) -> None:
+    """What a layer would know if its inputs had always been scaled.
+
+    Args:
+        layer: a frozen one is left alone.
+        factors: one per channel.
+        mean: whether the moving mean is scaled, and not the moving variance alone.
+    """
+    if not layer.trainable or (factors == 1.0).all():
+        return
+    if mean:
+        layer.moving_mean.assign(layer.moving_mean * factors)
+    layer.moving_variance.assign(layer.moving_variance * np.square(factors))
+
+
+Averages = Sequence[tuple[keras.Variable, float]]
+"""Moving averages, and what part of each a step forgets."""
+
+
+def watch_statistics(
+    model: keras.Model,
+    layers: Sequence[tuple[keras.layers.Layer, int]],
+    steps_since: keras.Variable,
+) -> None:
+    """Lets every call of a model in training be followed by the correction.
+
+    By the instance's `call`: through it go calls with a state of variables as well, and
+    a Functional model is known by having no `call` in its class.
+
+    Args:
+        model: the model.
+        layers: see `normalizations`.
+        steps_since: the number of steps since the last change, which is counted here.
+    """
+    own = model.call
+
+    @functools.wraps(own)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(args)))
+        training = kwargs.get("training") is True and not symbolic
+        averages = _averages(layers) if training else []
+        # A copy: what stands for a variable may be the variable itself.
+        before = [ops.copy(variable) for variable, _ in averages]
+        outputs = own(*args, **kwargs)
+        if averages:
+            _start_anew(averages, before, steps_since)
+        return outputs
+
+    # Not by setattr: Keras would track it.
+    model.__dict__["call"] = call
+
+
+def _averages(layers: Sequence[tuple[keras.layers.Layer, int]]) -> Averages:
+    return [
+        (variable, 1.0 - layer.momentum**calls)
+        for layer, calls in layers
+        if layer.trainable
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+
+
+def _start_anew(
+    averages: Averages, before: Sequence[Any], steps_since: keras.Variable
+) -> None:
+    # Kept from overflowing; by then no layer needs the count any more.
+    number = ops.minimum(steps_since, 2**30) + 1
+    steps_since.assign(number)
+    slowest = min(forgotten for _, forgotten in averages)
+
+    def corrected() -> list[Any]:
+        k = ops.cast(number, "float32")
+        values = []
+        for place, (variable, forgotten) in enumerate(averages):
+            new = ops.copy(variable)
+            more = ops.maximum(1.0 / (forgotten * k), 1.0) - 1.0
+            value = new + (new - before[place]) * ops.cast(more, new.dtype)
+            # A variance that shrinks by orders of magnitude may round below zero.
+            values.append(ops.maximum(value, 0.0) if place % 2 else value)
+        return values
+
+    assign_if(
+        ops.cast(number, "float32") * slowest < 1.0,
+        [variable for variable, _ in averages],
+        corrected,
+    )
