@@ -18,7 +18,8 @@ from pgmpf_tf.profiling import LayerProfile, Profile, profile
 from pgmpf_tf.reporting import Comparison, Report, compare, report
 from pgmpf_tf.rules import register_rule
 from pgmpf_tf.scores import criteria
-from pgmpf_tf.scores.sensitivity import Sensitivity, sensitivity
+from pgmpf_tf.scores.sensitivity import sensitivity
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from pgmpf_tf.training import callbacks
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel

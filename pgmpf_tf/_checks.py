@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,6 +115,12 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in tuple(choices):
         raise ValueError(f"`{name}` must be {allowed}. {received(name, value)}")
     return value
+
+
+def check_path(name: str, value: Any) -> Path:
+    """A path of the file system, or TypeError."""
+    check_type(name, value, (str, os.PathLike), "a path, a str or an os.PathLike")
+    return Path(value)
 
 
 def check_strings(name: str, value: Any, what: str = "strings") -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
+from pgmpf_tf._checks import check_choice, check_strings
+from pgmpf_tf._patterns import check_patterns, matches
 from pgmpf_tf.channels.arrays import Array, NoRule, unknown
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.folding import fold_gathers
@@ -32,7 +33,7 @@ def analyze(
         coupling: `"grouped"` ties channels that are added to each other;
             `"independent"` does not, as in the paper: each convolution loses its own
             filters and the sum keeps its width.
-        exclude: layer-name patterns (`fnmatch`); filters of these layers stay.
+        exclude: layer-name patterns, as in a shell; filters of these layers stay.
         frozen: whether filters of layers with `trainable=False` may be selected.
 
     Returns:
@@ -42,10 +43,7 @@ def analyze(
         ValueError: the model is not built, the coupling is unknown, or a pattern
             matches no layer.
     """
-    if coupling not in COUPLINGS:
-        raise ValueError(
-            f"coupling must be one of {COUPLINGS}. Received: coupling={coupling!r}"
-        )
+    check_choice("coupling", coupling, COUPLINGS)
     graph = fold_gathers(trace(model))
     excluded = _match(exclude, {node.operation.name for node in graph.nodes})
     flow = Flow(independent=coupling == "independent")
@@ -61,19 +59,10 @@ def analyze(
     return _collect(flow)
 
 
-def _match(patterns: Sequence[str], names: set[str]) -> set[str]:
-    if isinstance(patterns, str):
-        patterns = (patterns,)
-    matched = set()
-    for pattern in patterns:
-        found = fnmatch.filter(names, pattern)
-        if not found:
-            raise ValueError(
-                f"exclude: the pattern {pattern!r} matches no layer. Layers are "
-                f"{sorted(names)[:10]}{' ...' if len(names) > 10 else ''}."
-            )
-        matched.update(found)
-    return matched
+def _match(patterns: str | Sequence[str], names: set[str]) -> set[str]:
+    patterns = check_strings("exclude", patterns, "layer-name patterns")
+    check_patterns("exclude", patterns, names)
+    return {name for name in names if any(matches(p, (name,)) for p in patterns)}
 
 
 def _walk(graph: Graph, flow: Flow) -> dict[int, str]:

@@ -18,7 +18,7 @@ from pgmpf_tf.exporting.results import ExportReport
 from pgmpf_tf.reporting import sections
 from pgmpf_tf.reporting.comparison import compare
 from pgmpf_tf.reporting.timeline import History, timeline
-from pgmpf_tf.scores.sensitivity import Sensitivity
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 
 Exports = ExportReport | Mapping[str, ExportReport] | Sequence[ExportReport]
 

@@ -22,7 +22,7 @@ from pgmpf_tf.reporting.figures import Chart, MaskImage, chart, mask_image
 from pgmpf_tf.reporting.timeline import Timeline
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.criterion import Criterion
-from pgmpf_tf.scores.sensitivity import Sensitivity
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.wrapping import wrap
 

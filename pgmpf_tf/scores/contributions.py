@@ -129,7 +129,7 @@ def check_data(name: str, data: Any) -> None:
 
     Args:
         name: the caller's argument.
-        data: what was passed for it; None is let pass.
+        data: what was passed for it.
 
     Raises:
         ValueError: if they can be gone through only once.
@@ -141,7 +141,7 @@ def check_data(name: str, data: Any) -> None:
             "give arrays, (x, y), a tf.data.Dataset or a PyDataset. Received: "
             f"{name} of type {type(data).__name__}"
         )
-    if isinstance(data, (str, bytes, bool, int, float)):
+    if data is None or isinstance(data, (str, bytes, bool, int, float)):
         raise TypeError(
             f"`{name}` must be what `fit` takes: arrays, (x, y), a tf.data.Dataset or "
             f"a PyDataset. {received(name, data)}"

@@ -202,7 +202,8 @@ class Taylor(Criterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        contributions.check_data("data", self.data)
+        if self.data is not None:
+            contributions.check_data("data", self.data)
         contributions.check_loss("loss", self.loss)
 
     def score(self, filters: np.ndarray) -> np.ndarray:

@@ -4,143 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from rich import progress as rich_progress
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from pgmpf_tf._files import staged
+from pgmpf_tf._checks import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_path,
+    check_strings,
+    check_type,
+    received,
+)
+from pgmpf_tf.backends.data import batches
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.contributions import check_data
 from pgmpf_tf.scores.ranking import keep_mask
+from pgmpf_tf.scores.record import Record
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 
 MODES = ("auto", "max", "min")
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """A metric with one group of filters pruned at a time, nothing retrained.
-
-    Attributes:
-        groups: names of the groups, in graph order.
-        rates: the fractions of filters removed.
-        values: the metric, float array of shape `(groups, rates)`.
-        baseline: the metric with nothing pruned.
-        metric: the metric's name.
-        higher_is_better: whether larger values of the metric are better.
-    """
-
-    groups: tuple[str, ...]
-    rates: tuple[float, ...]
-    values: np.ndarray
-    baseline: float
-    metric: str
-    higher_is_better: bool
-
-    @property
-    def drop(self) -> np.ndarray:
-        """How much worse than the baseline; below 0 where pruning makes it better.
-
-        In units of the metric, shape `(groups, rates)`; infinite where the metric is
-        not a number.
-        """
-        drop = self.values - self.baseline
-        drop = -drop if self.higher_is_better else drop
-        return np.where(np.isnan(drop), np.inf, drop)
-
-    def __rich__(self) -> Table:
-        """A row per group, a column per rate; the redder a cell, the worse."""
-        table = Table(
-            title=f"{self.metric}, one group pruned (dense {self.baseline:.4g})"
-        )
-        table.add_column("group", overflow="fold")
-        for rate in self.rates:
-            table.add_column(f"{rate:.0%}", justify="right")
-        shades = self.shades
-        for group, values, row in zip(self.groups, self.values, shades, strict=True):
-            cells = (
-                Text(f"{value:.4g}", style=f"black on {_colour(shade)}")
-                for value, shade in zip(values, row, strict=True)
-            )
-            table.add_row(group, *cells)
-        return table
-
-    def __str__(self) -> str:
-        """The table as plain text."""
-        console = Console(width=120)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
-
-    def save_heatmap(self, path: str | os.PathLike[str]) -> Path:
-        """Draws groups and rates as a heat map of the drop.
-
-        Args:
-            path: an image file that matplotlib can write, such as a `.png`.
-
-        Returns:
-            The path.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-            ValueError: the folder cannot be written, or the format is not known.
-        """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                'The heat map needs matplotlib: pip install "pgmpf_tf[plots]"'
-            ) from error
-        path = Path(path)
-        figure = Figure(
-            figsize=(2.5 + 0.8 * len(self.rates), 1.2 + 0.3 * len(self.groups)),
-            layout="constrained",
-        )
-        axes = figure.add_subplot()
-        image = axes.imshow(self.drop, cmap="YlOrRd", aspect="auto")
-        axes.set_xticks(range(len(self.rates)), [f"{rate:.0%}" for rate in self.rates])
-        axes.set_yticks(range(len(self.groups)), self.groups)
-        axes.set_xlabel("filters removed")
-        for (row, column), shade in np.ndenumerate(self.shades):
-            axes.text(
-                column,
-                row,
-                f"{self.values[row, column]:.3g}",
-                ha="center",
-                va="center",
-                color="white" if shade > 0.6 else "black",
-            )
-        axes.set_title(f"{self.metric} (dense: {self.baseline:.3g})")
-        figure.colorbar(image, label=f"worse by ({self.metric})")
-        with staged(path.parent) as folder:
-            figure.savefig(folder / path.name, dpi=150)
-        return path
-
-    @property
-    def shades(self) -> np.ndarray:
-        """The drop in [0, 1]: 0 no worse than the baseline, 1 the worst of all."""
-        drop = self.drop
-        finite = drop[np.isfinite(drop)]
-        largest = max(finite.max(initial=0.0), np.finfo(float).tiny)
-        return np.clip(drop / largest, 0.0, 1.0)
-
-
-def _colour(shade: float) -> str:
-    """From pale green over yellow to red, light enough for black text."""
-    red = 190 + round(65 * min(2 * shade, 1.0))
-    green = 235 - round(115 * max(2 * shade - 1.0, 0.0))
-    return f"rgb({red},{green},130)"
 
 
 def sensitivity(
@@ -196,15 +86,21 @@ def sensitivity(
             Keras does not know whether the metric shall be high, or if the file at
             `path` holds another measurement; delete it then, or name another.
     """
-    rates = _checked(model, data, rates, mode)
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    _check_model(model)
+    rates = _sorted_rates(rates)
+    check_type("metric", metric, (str, type(None)), "a name or None")
+    check_choice("mode", mode, MODES)
+    exclude = check_strings("exclude", exclude, "layer-name patterns")
+    record = Record(None if path is None else check_path("path", path))
+    progress = check_bool("progress", progress)
+    _check_targets(model, data)
     scorer = criteria.resolve(criterion).seeded(0)
     if scorer.needs_data and getattr(scorer, "data", None) is None:
         scorer = scorer.with_data(data)
+    scorer.check_data((model,))
     analysis = analyze(model, coupling=coupling, exclude=exclude)
     analysis.check_groups()
     scorer.check(analysis.groups)
-    record = _Record(path)
     logs = _evaluate(model, data)
     metric = _metric(model, logs, metric)
     record.open(
@@ -219,19 +115,22 @@ def sensitivity(
     )
     higher = _higher_is_better(model, metric, mode)
     scores = scorer.scores(analysis.groups, (model,))
+
+    def measure(group: Group, mask: np.ndarray) -> float:
+        removed = int((mask == 0).sum())
+        if not record.has(group.name, removed):
+            with _without(analysis, group, mask):
+                value = _evaluate(model, data)[metric]
+            record.add(group.name, removed, value)
+        return record.value(group.name, removed)
+
     values = np.empty((len(analysis.groups), len(rates)))
     with _progress_bar(progress) as bar:
         task = bar.add_task("", total=values.size)
         for row, group in enumerate(analysis.groups):
             bar.update(task, description=group.name)
             for column, rate in enumerate(rates):
-                mask = keep_mask(scores[row], rate)
-                removed = int((mask == 0).sum())
-                if not record.has(group.name, removed):
-                    with _without(analysis, group, mask):
-                        value = _evaluate(model, data)[metric]
-                    record.add(group.name, removed, value)
-                values[row, column] = record.value(group.name, removed)
+                values[row, column] = measure(group, keep_mask(scores[row], rate))
                 bar.advance(task)
     names = tuple(group.name for group in analysis.groups)
     return Sensitivity(names, rates, values, logs[metric], metric, higher)
@@ -260,63 +159,6 @@ def _without(analysis: Analysis, group: Group, mask: np.ndarray) -> Iterator[Non
     finally:
         for member, value in zip(group.members, before, strict=True):
             member.variable.assign(value)
-
-
-class _Record:
-    """The results so far, in memory and in a file.
-
-    Args:
-        path: the file, or None.
-    """
-
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self._path = None if path is None else Path(path)
-        if self._path is not None and self._path.is_dir():
-            raise ValueError(f"`path` must be a file. Received: path={str(path)!r}")
-        self._content: dict[str, Any] = {}
-
-    def open(self, identity: dict[str, Any], baseline: float) -> None:
-        """Takes the results of the file, if there is one and it is of the same kind."""
-        self._content = {**identity, "baseline": baseline, "values": {}}
-        if self._path is None or not self._path.exists():
-            return
-        try:
-            found = json.loads(self._path.read_text("utf-8"))
-            other = [name for name, value in identity.items() if found[name] != value]
-            if not np.isclose(found["baseline"], baseline, 1e-4, 1e-6, equal_nan=True):
-                other.append("baseline")
-            values = dict(found["values"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`path` must be a file that `sensitivity` wrote. Received: "
-                f"path={str(self._path)!r}"
-            ) from error
-        if other:
-            raise ValueError(
-                "The file holds another measurement. Delete it, or name another. "
-                f"Received: path={str(self._path)!r}, which differs in "
-                + ", ".join(
-                    f"{name} ({found[name]!r}, now {self._content[name]!r})"
-                    for name in other
-                )
-            )
-        self._content["values"] = values
-
-    def has(self, group: str, removed: int) -> bool:
-        return not removed or str(removed) in self._content["values"].get(group, {})
-
-    def value(self, group: str, removed: int) -> float:
-        """The metric without so many units of a group; the baseline without none."""
-        if not removed:
-            return self._content["baseline"]
-        return self._content["values"][group][str(removed)]
-
-    def add(self, group: str, removed: int, value: float) -> None:
-        self._content["values"].setdefault(group, {})[str(removed)] = value
-        if self._path is not None:
-            with staged(self._path.parent) as folder:
-                text = json.dumps(self._content, indent=1)
-                (folder / self._path.name).write_text(text, "utf-8")
 
 
 def _progress_bar(shown: bool) -> rich_progress.Progress:
@@ -379,29 +221,39 @@ def _higher_is_better(model: keras.Model, metric: str, mode: str) -> bool:
     return monitor.monitor_op is keras.ops.greater
 
 
-def _checked(
-    model: Any, data: Any, rates: Sequence[float], mode: str
-) -> tuple[float, ...]:
-    """The rates in ascending order, if the arguments are in order."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+def _check_model(model: Any) -> None:
+    check_type("model", model, keras.Model, "a Keras model")
     if not model.compiled:
         raise ValueError(
             "`model` must be compiled with the metric to measure. "
-            f"Received: model={model.name!r}"
+            f"{received('model', model.name)}"
         )
+
+
+def _check_targets(model: keras.Model, data: Any) -> None:
     check_data("data", data)
-    if mode not in MODES:
-        raise ValueError(
-            f"`mode` must be one of {', '.join(map(repr, MODES))}. "
-            f"Received: mode={mode!r}"
+    if model._compile_loss is None:
+        return
+    for _, y, _ in batches("data", data, 1):
+        if y is None:
+            raise ValueError(
+                "`data` must have targets: (x, y), or batches of that. Received: data "
+                f"of type {type(data).__name__} without targets"
+            )
+
+
+def _sorted_rates(rates: Any) -> tuple[float, ...]:
+    """The rates in ascending order, each once."""
+    if isinstance(rates, (str, Mapping)) or not isinstance(rates, Iterable):
+        raise TypeError(
+            f"`rates` must be a sequence of numbers. {received('rates', rates)}"
         )
-    try:
-        array = np.unique(np.asarray(rates, np.float64))
-    except (TypeError, ValueError):
-        array = np.zeros(0)
-    if not array.size or np.ndim(rates) != 1:
-        raise TypeError(f"`rates` must be a list of numbers. Received: rates={rates!r}")
-    if not ((array >= 0.0) & (array < 1.0)).all():
-        raise ValueError(f"`rates` must lie in [0, 1). Received: rates={rates!r}")
-    return tuple(array.tolist())
+    numbers = {
+        check_number(f"rates[{place}]", rate, "[0, 1)", "a fraction")
+        for place, rate in enumerate(rates)
+    }
+    if not numbers:
+        raise ValueError(
+            f"`rates` must hold one number at least. {received('rates', rates)}"
+        )
+    return tuple(sorted(numbers))

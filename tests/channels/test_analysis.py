@@ -129,9 +129,9 @@ def test_analysis_is_linear_in_depth():
 
 def test_bad_arguments():
     model = bottleneck()
-    with pytest.raises(ValueError, match="coupling must be one of"):
+    with pytest.raises(ValueError, match="`coupling` must be one of"):
         analyze(model, coupling="loose")
-    with pytest.raises(ValueError, match=r"exclude: the pattern 'block\*'"):
+    with pytest.raises(ValueError, match=r"`exclude` .*Received: .*'block\*'"):
         analyze(model, exclude=["block*"])
 
 

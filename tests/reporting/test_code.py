@@ -8,7 +8,7 @@ import pgmpf_tf
 from pgmpf_tf import criteria
 from pgmpf_tf.reporting import sections
 from pgmpf_tf.reporting.timeline import timeline
-from pgmpf_tf.scores.sensitivity import Sensitivity
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 
 DROPS = Sensitivity(

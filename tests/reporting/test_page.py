@@ -9,7 +9,7 @@ import pytest
 import pgmpf_tf
 from pgmpf_tf.exporting import Artifact, ExportReport, OutputError
 from pgmpf_tf.methods.config import PruningConfig
-from pgmpf_tf.scores.sensitivity import Sensitivity
+from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from tests.reporting.browser import CONTRASTS, chromium, show
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 

@@ -230,11 +230,11 @@ def test_progress_is_shown_unless_told_otherwise(capsys):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"rates": (0.5, 1.0)}, ValueError, r"`rates` must lie in \[0, 1\)"),
-        ({"rates": (0.5, np.nan)}, ValueError, r"`rates` must lie in \[0, 1\)"),
-        ({"rates": ()}, TypeError, "`rates` must be a list of numbers"),
-        ({"rates": 0.5}, TypeError, "`rates` must be a list of numbers"),
-        ({"rates": "half"}, TypeError, "`rates` must be a list of numbers.*'half'"),
+        ({"rates": (0.5, 1.0)}, ValueError, r"`rates\[1\]` .* in \[0, 1\)"),
+        ({"rates": (0.5, np.nan)}, ValueError, r"`rates\[1\]` .* in \[0, 1\)"),
+        ({"rates": ()}, ValueError, "`rates` must hold one number at least"),
+        ({"rates": 0.5}, TypeError, "`rates` must be a sequence of numbers"),
+        ({"rates": "half"}, TypeError, "`rates` must be a sequence of numbers.*'half'"),
         ({"metric": "auc"}, ValueError, "accuracy, loss. Received: metric='auc'"),
         ({"mode": "up"}, ValueError, "`mode` must be one of.*'up'"),
         ({"criterion": "l7"}, ValueError, "`criterion` must be one of"),
@@ -256,3 +256,7 @@ def test_bad_models_and_data_are_named():
         pgmpf_tf.sensitivity(convnet(), data)
     with pytest.raises(ValueError, match="`data` is gone through several times"):
         pgmpf_tf.sensitivity(compiled(), iter([data]))
+    with pytest.raises(TypeError, match=r"`data` must be what `fit` takes.*data=None"):
+        pgmpf_tf.sensitivity(compiled(), None)
+    with pytest.raises(ValueError, match=r"`data` must have targets.*Received: data"):
+        pgmpf_tf.sensitivity(compiled(), data[0])
