@@ -14,7 +14,15 @@ from keras import tree
 from pgmpf_tf.channels.arrays import Array, everything, kept_along
 from pgmpf_tf.channels.elimination import Barriers, Step, eliminate
 from pgmpf_tf.channels.folding import fold_gathers
-from pgmpf_tf.channels.graph import Graph, Node, Tensor, has_weights, part_of, trace
+from pgmpf_tf.channels.graph import Graph, trace
+from pgmpf_tf.channels.nodes import (
+    Node,
+    Tensor,
+    has_weights,
+    looks_masks_up,
+    part_of,
+    takes_masks,
+)
 from pgmpf_tf.channels.origins import Origin, cut_origins, whole_origins
 from pgmpf_tf.rules import Barrier, Rebuilt, Weights
 
@@ -124,6 +132,7 @@ class _Rewriter:
         self.tensors: dict[int, keras.KerasTensor] = {}
         self.kept: dict[int, Array] = {}
         self.operations: dict[tuple[Any, ...], keras.Operation] = {}
+        self.named_operations: dict[str, keras.Operation] = {}
         self.reusable = False
         self.unloaded: list[tuple[keras.Operation, Mapping[str, str] | None]] = []
         self.whole: list[tuple[keras.Operation, keras.Operation]] = []
@@ -138,12 +147,14 @@ class _Rewriter:
         for tensor, old in zip(self.graph.inputs, function.inputs, strict=True):
             layer = old._keras_history.operation
             self._set(tensor, self._input(layer), everything(len(tensor.shape)))
-        outputs = {id(tensor) for tensor in self.graph.outputs}
         self.free = {step.node.operation.name for step in steps}
         self.names |= self.free
         for step in steps:
-            self._call(step, is_output=any(id(t) in outputs for t in step.node.outputs))
-        results = [self._adapt(t, everything(len(t.shape))) for t in self.graph.outputs]
+            self._call(step)
+        results = [
+            self._output(*pair)
+            for pair in zip(self.graph.outputs, self.graph.output_names, strict=True)
+        ]
         inputs = [self.tensors[id(t)] for t in self.graph.inputs]
         with _deep_recursion(4 * len(steps)):
             return keras.Model(
@@ -160,13 +171,32 @@ class _Rewriter:
         self.tensors[id(tensor)] = value
         self.kept[id(tensor)] = kept
 
-    def _call(self, step: Step, is_output: bool) -> None:
+    def _output(self, tensor: Tensor, name: str | None) -> keras.KerasTensor:
+        """An output of the model: all of its channels, under its old name."""
+        value = self._adapt(tensor, everything(len(tensor.shape)))
+        if tensor.mask is not None:
+            value = self._masked(value, tensor.mask)
+        if name is None or value._keras_history.operation.name == name:
+            return value
+        taken = self.named_operations.get(name)
+        if taken is not None:
+            taken.name = self._unique(name)
+        self.names.add(name)
+        return keras.layers.Identity(name=name)(value)
+
+    def _call(self, step: Step) -> None:
+        node = step.node
         inputs = [
             None if required is None else self._adapt(tensor, required)
-            for tensor, required in zip(step.node.inputs, step.required, strict=True)
+            for tensor, required in zip(node.inputs, step.required, strict=True)
         ]
+        if takes_masks(node.operation):
+            inputs = [
+                None if x is None else self._with_mask(x, mask, node.operation)
+                for x, mask in zip(inputs, node.carried, strict=True)
+            ]
         assert step.rebuilt is not None  # the last walk of the elimination sets it
-        bare = not has_weights(step.node.operation)
+        bare = not has_weights(node.operation)
         self.reusable = bare and isinstance(step.rule, Barrier)
         try:
             results = tree.flatten(step.rebuilt.build(self, inputs))
@@ -175,12 +205,13 @@ class _Rewriter:
             if isinstance(step.rule, Barrier):
                 raise
             reason = f"its rule fails: {type(error).__name__}: {error}"
-            raise _CannotBuild(step.node.operation, reason) from error
-        if is_output and any(result is x for result in results for x in inputs):
-            name = self._name(step.node.operation)
-            results = [keras.layers.Identity(name=name)(x) for x in results]
+            raise _CannotBuild(node.operation, reason) from error
+        for place, x in enumerate(inputs):
+            passed_on = len(results) == 1 and results[0] is x
+            if passed_on and node.carried[place] is not node.handed_on[0]:
+                results = [self._without_mask(x)]
         for tensor, result, produced in zip(
-            step.node.outputs, results, step.produced, strict=True
+            node.outputs, results, step.produced, strict=True
         ):
             self._set(tensor, result, produced)
 
@@ -195,6 +226,7 @@ class _Rewriter:
             self.operations[key] = new
             if new is not old:
                 self.unloaded.append((new, None))
+                self.named_operations[new.name] = new
         return self.operations[key]
 
     def _copied(
@@ -222,13 +254,38 @@ class _Rewriter:
         key = id(node.operation), kind, repr(sorted(config.items()))
         if key not in self.operations:
             new = kind(**config, name=self._name(node.operation))
-            self.operations[key] = new
+            self.operations[key] = self.named_operations[new.name] = new
             self.unloaded.append((new, weights))
         return self.operations[key]
 
     def masks(self, node: Node) -> list[keras.KerasTensor]:
         """The new masks of a call; see `pgmpf_tf.rules.Builder`."""
         return [self._adapt(mask, everything(len(mask.shape))) for mask in node.masks]
+
+    def _with_mask(
+        self, x: keras.KerasTensor, mask: Tensor | None, reader: keras.Operation
+    ) -> keras.KerasTensor:
+        """The tensor with the mask that it carried before it came to a reader."""
+        if mask is None:
+            return self._without_mask(x)
+        return self._masked(x, mask) if looks_masks_up(reader) else x
+
+    def _masked(self, x: keras.KerasTensor, mask: Tensor) -> keras.KerasTensor:
+        """The tensor with its mask, in case that what was inserted has dropped it."""
+        if getattr(x, "_keras_mask", None) is not None:
+            return x
+        # Stock Keras hangs a mask on a tensor where a model is called with it.
+        inputs = keras.Input(batch_shape=x.shape, dtype=x.dtype)
+        carrier = keras.Model(inputs, keras.layers.Identity()(inputs))
+        carrier.supports_masking = True
+        carrier.name = self._unique(f"{x._keras_history.operation.name}_mask")
+        return carrier(x, mask=self._adapt(mask, everything(len(mask.shape))))
+
+    def _without_mask(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        if getattr(x, "_keras_mask", None) is None:
+            return x
+        name = x._keras_history.operation.name
+        return self.named(keras.ops.copy(x), f"{name}_unmasked")
 
     def _load(self, step: Step, rebuilt: Rebuilt) -> None:
         """Hands the weights to the layers that a call has made."""
@@ -332,7 +389,9 @@ class _Rewriter:
 
     def named(self, value: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """Give the operation that made a tensor a name that is free in this model."""
-        value._keras_history.operation.name = self._unique(name)
+        operation = value._keras_history.operation
+        operation.name = self._unique(name)
+        self.named_operations[operation.name] = operation
         return value
 
 

@@ -10,7 +10,8 @@ from keras import layers
 from rich.table import Table
 
 from pgmpf_tf.channels.arrays import NoRule, Shape
-from pgmpf_tf.channels.graph import Node, trace
+from pgmpf_tf.channels.graph import trace
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.channels.sizes import settle_sizes
 from pgmpf_tf.rules import Barrier, Rule, Sizes, rule_for
 

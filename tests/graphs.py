@@ -36,13 +36,21 @@ def randomize(model: keras.Model, seed: int = 0) -> None:
         variable.assign(value.astype("float32"))
 
 
+TOKENS = 10
+"""How many tokens the text of random models has; the first is padding."""
+
+
 def samples(model: keras.Model, batch: int = 2, seed: int = 1):
     """Inputs for a model, in the structure it takes."""
     rng = np.random.default_rng(seed)
-    return keras.tree.map_structure(
-        lambda x: rng.normal(size=(batch, *x.shape[1:])).astype("float32"),
-        model._inputs_struct,
-    )
+
+    def draw(x):
+        shape = (batch, *x.shape[1:])
+        if "int" in x.dtype:
+            return rng.integers(0, TOKENS, shape) * (rng.random(shape) < 0.7)
+        return rng.normal(size=shape).astype("float32")
+
+    return keras.tree.map_structure(draw, model._inputs_struct)
 
 
 def outputs_of(model: keras.Model, x) -> list[np.ndarray]:
@@ -59,6 +67,15 @@ def deviation(one: list[np.ndarray], other: list[np.ndarray]) -> float:
         scale = np.abs(a).max(initial=0) + 1e-6
         worst = max(worst, float(np.abs(a - b).max(initial=0) / scale))
     return worst
+
+
+def zero_filters(model: keras.Model, name: str, lost) -> None:
+    """Zero whole filters of a layer, as another tool would."""
+    layer = model.get_layer(name)
+    weights = layer.get_weights()
+    for weight in weights:
+        weight[..., lost] = 0
+    layer.set_weights(weights)
 
 
 def zero_by_hand(model: keras.Model, seed: int) -> None:
@@ -119,6 +136,14 @@ class GraphMaker:
         for _ in range(steps):
             step = getattr(self, names[self.rng.integers(len(names))])
             self.pool.append(step(self.pick()))
+        outputs = self.outputs()
+        if len(outputs) > 1 and self.rng.random() < 0.3:
+            outputs = {f"out{i}": y for i, y in enumerate(outputs)}
+        inputs = self.inputs if len(self.inputs) > 1 else self.inputs[0]
+        return keras.Model(inputs, outputs, name="random_graph")
+
+    def outputs(self):
+        """What the model puts out, from the pool."""
         x = self.pool[-1]
         if self.rng.random() < 0.3:
             x = layers.Flatten()(x)
@@ -130,10 +155,7 @@ class GraphMaker:
             outputs.append(layers.Conv2D(2, 1, name="map")(self.pick()))
         if self.rng.random() < 0.2:
             outputs.append(layers.ReLU(name="features")(self.pick()))
-        if len(outputs) > 1 and self.rng.random() < 0.3:
-            outputs = {f"out{i}": y for i, y in enumerate(outputs)}
-        inputs = self.inputs if len(self.inputs) > 1 else self.inputs[0]
-        return keras.Model(inputs, outputs, name="random_graph")
+        return outputs
 
     # Every step maps a 4-D tensor of the pool's size to another one.
 
@@ -285,7 +307,7 @@ class GraphMaker:
             return x
         at = int(self.rng.integers(1, x.shape[-1]))
         first, second = ops.split(x, [at], axis=-1)
-        first = layers.Conv2D(self.width(), 3, padding="same")(first)
+        first = self.step_conv(first)
         return self.choice(
             lambda: ops.concatenate([second, first], axis=-1),
             lambda: first,
@@ -354,8 +376,10 @@ class GraphMaker:
 
 
 def random_model(seed: int, steps: int | None = None) -> keras.Model:
-    """A random graph with random weights."""
-    maker = GraphMaker(seed)
+    """A random graph with random weights: of images, and sometimes of sequences."""
+    from tests.sequences import SequenceMaker
+
+    maker = SequenceMaker(seed) if seed % 4 == 3 else GraphMaker(seed)
     steps = int(maker.rng.integers(2, 10)) if steps is None else steps
     model = maker.build(steps)
     randomize(model, seed)

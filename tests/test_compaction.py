@@ -11,7 +11,7 @@ from keras import layers, ops
 import pgmpf_tf
 from pgmpf_tf import compaction
 from pgmpf_tf.channels.analysis import analyze
-from tests.graphs import deviation, outputs_of, randomize, samples
+from tests.graphs import deviation, outputs_of, randomize, samples, zero_filters
 
 TOLERANCE = 2e-6  # sums over fewer channels are added up in another order
 
@@ -36,15 +36,6 @@ def masked(model, rate=0.5, **options):
     wrapped = pgmpf_tf.wrap(model, rate=rate, **options)
     wrapped.apply_masks()
     return wrapped
-
-
-def zero_filters(model, name, lost):
-    """Zero whole filters of a convolution, as another tool would."""
-    layer = model.get_layer(name)
-    weights = layer.get_weights()
-    for weight in weights:
-        weight[..., lost] = 0
-    layer.set_weights(weights)
 
 
 def assert_same(model, small):

@@ -11,7 +11,8 @@ import numpy as np
 
 from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import fold_gathers
-from pgmpf_tf.channels.graph import functional_of, part_of, trace
+from pgmpf_tf.channels.graph import functional_of, trace
+from pgmpf_tf.channels.nodes import part_of
 from pgmpf_tf.channels.sizes import settle_sizes
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.profiling import macs_of

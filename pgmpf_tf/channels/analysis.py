@@ -75,7 +75,7 @@ def _walk(graph: Graph, flow: Flow) -> dict[int, str]:
         known[id(tensor)] = Channels(labels, unknown(labels.ndim))
     for node in graph.nodes:
         inputs = [known[id(tensor)] for tensor in node.inputs]
-        for mask in node.masks:
+        for mask in node.all_masks:
             flow.pin(known[id(mask)].labels, f"read by '{node.path}' as a mask")
         rule = rule_for(node.operation)
         try:

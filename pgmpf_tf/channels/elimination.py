@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, everything, unknown, whole_slices
-from pgmpf_tf.channels.graph import Graph, Node, Tensor, has_weights
+from pgmpf_tf.channels.graph import Graph
+from pgmpf_tf.channels.nodes import Node, Tensor, has_weights
 from pgmpf_tf.rules import Barrier, Cut, Rebuilt, Rule, Weights, rule_for
 
 
@@ -89,8 +90,8 @@ def eliminate(
         for step in steps
         for tensor, required in zip(step.node.inputs, step.required, strict=True)
         if required is not None
-    } | {id(mask) for step in steps for mask in step.node.masks}
-    outputs = {id(tensor) for tensor in graph.outputs}
+    } | {id(mask) for step in steps for mask in step.node.all_masks}
+    outputs = {id(tensor) for tensor in graph.outputs + graph.output_masks}
     if {id(tensor) for tensor in graph.inputs} & before - after - outputs:
         steps = elimination.run(drop=False)
     return steps
@@ -98,7 +99,7 @@ def eliminate(
 
 def _read_by(node: Node) -> Iterator[Tensor]:
     yield from node.inputs
-    yield from node.masks
+    yield from node.all_masks
 
 
 class _Elimination:
@@ -173,7 +174,7 @@ class _Elimination:
 
     def _needs(self, steps: list[Step], shared: _Shared, drop: bool) -> None:
         need: dict[int, Array] = {}
-        for tensor in self.graph.outputs:
+        for tensor in self.graph.outputs + self.graph.output_masks:
             need[id(tensor)] = np.ones(self.values[id(tensor)].shape, bool)
         for step in reversed(steps):
             node = step.node
@@ -195,7 +196,7 @@ class _Elimination:
                     need[id(tensor)] = (
                         part if known is None else whole_slices(known | part)
                     )
-            for mask in node.masks:  # they are small, and are read as wholes
+            for mask in node.all_masks:  # they are small, and are read as wholes
                 need[id(mask)] = np.ones(self.values[id(mask)].shape, bool)
 
     def _layouts(self, steps: list[Step], shared: _Shared) -> None:

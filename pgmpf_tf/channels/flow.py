@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, on_axis
-from pgmpf_tf.channels.graph import Node, part_of
+from pgmpf_tf.channels.nodes import Node, part_of
 
 NO_LABEL = -1
 """An entry that no filter writes: a constant, or zeros from a padding."""

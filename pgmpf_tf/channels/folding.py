@@ -7,11 +7,14 @@ these operations would hide the channels from any later analysis.
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 
 from pgmpf_tf.channels.arrays import Array
-from pgmpf_tf.channels.graph import Graph, Node
+from pgmpf_tf.channels.graph import Graph
+from pgmpf_tf.channels.nodes import Node
 
 
 class Gather(keras.Operation):
@@ -45,11 +48,8 @@ def fold_gathers(graph: Graph) -> Graph:
             folded |= {id(part): None for part in chain}
             folded[id(chain[-1])] = gather
     nodes = [folded.get(id(node), node) for node in graph.nodes]
-    return Graph(
-        graph.function,
-        graph.inputs,
-        graph.outputs,
-        [node for node in nodes if node is not None],
+    return dataclasses.replace(
+        graph, nodes=[node for node in nodes if node is not None]
     )
 
 

@@ -2,116 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 from keras import tree
 from keras.src.ops.core import Cast
 
-from pgmpf_tf.channels.arrays import NoRule, Shape
-
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""What an operation is called with: positional arguments, and those by name."""
-
-
-@dataclass(eq=False)
-class Tensor:
-    """A symbolic tensor of the graph.
-
-    Attributes:
-        shape: its shape, batch first; None where a size is unknown.
-        dtype: its dtype.
-        name: its name.
-        size: its shape as `pgmpf_tf.channels.sizes` settles it; None before that.
-    """
-
-    shape: Shape
-    dtype: str
-    name: str = ""
-    size: Shape | None = None
-
-
-@dataclass(eq=False)
-class Node:
-    """One call of one operation.
-
-    Attributes:
-        operation: the Keras layer or operation that is called.
-        args, kwargs: its call's arguments, with `Tensor`s for symbolic tensors.
-        outputs: what the call returns, flat.
-        path: the names of the nested models it is in, and its own:
-            `"backbone/block1/conv"`.
-        reason: why a layer made of layers is one operation of the graph.
-        memo: what a rule has computed of this call and may want again.
-        inputs: the tensors that it is called with, without masks, flat.
-        masks: the Keras masks that it is called with, flat.
-    """
-
-    operation: keras.Operation
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: list[Tensor]
-    path: str = ""
-    reason: str = ""
-    memo: dict[str, Any] = field(default_factory=dict)
-    inputs: list[Tensor] = field(init=False)
-    masks: list[Tensor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.inputs, self.masks = [], []
-        self.path = self.path or self.operation.name
-        fill_in(
-            (self.args, self.kwargs),
-            lambda tensor: self.inputs.append(tensor),
-            lambda mask: self.masks.append(mask),
-        )
-
-
-def fill_in(
-    arguments: Arguments,
-    replace: Callable[[Tensor], Any],
-    replace_mask: Callable[[Tensor], Any] | None = None,
-) -> Arguments:
-    """A call's arguments with something else for each `Tensor` in them, in order.
-
-    Args:
-        arguments: the arguments.
-        replace: called with every tensor that is no mask.
-        replace_mask: called with the masks: the tensors in arguments by the name of
-            `mask` or `..._mask`. None leaves them.
-    """
-
-    def swap(leaf: Any) -> Any:
-        return replace(leaf) if isinstance(leaf, Tensor) else leaf
-
-    def swap_mask(leaf: Any) -> Any:
-        if replace_mask is None or not isinstance(leaf, Tensor):
-            return leaf
-        return replace_mask(leaf)
-
-    args, kwargs = arguments
-    return tree.map_structure(swap, args), {
-        name: tree.map_structure(swap_mask if is_mask(name) else swap, value)
-        for name, value in kwargs.items()
-    }
-
-
-def is_mask(name: str) -> bool:
-    """Whether an argument of this name holds Keras masks."""
-    return name == "mask" or name.endswith("_mask")
-
-
-def has_weights(operation: keras.Operation) -> bool:
-    """Whether an operation is a layer with weights."""
-    return bool(getattr(operation, "weights", ()))
-
-
-def part_of(operation: keras.Operation, part: str) -> Any:
-    """What an operation holds: itself for "", or by a dotted path of attributes."""
-    return operator.attrgetter(part)(operation) if part else operation
+from pgmpf_tf.channels.arrays import NoRule
+from pgmpf_tf.channels.masks import carry_masks, with_masks
+from pgmpf_tf.channels.nodes import Arguments, Node, Tensor
 
 
 @dataclass(eq=False)
@@ -122,12 +24,19 @@ class Graph:
         function: the Functional model that was traced.
         inputs, outputs: its tensors, flat.
         nodes: the calls.
+        output_names: what the model calls its outputs; None if it has no names.
     """
 
     function: keras.Model
     inputs: list[Tensor]
     outputs: list[Tensor]
     nodes: list[Node]
+    output_names: list[str | None]
+
+    @property
+    def output_masks(self) -> list[Tensor]:
+        """The masks that the outputs carry."""
+        return [tensor.mask for tensor in self.outputs if tensor.mask is not None]
 
     def calls(self) -> dict[int, list[Node]]:
         """The calls of each operation, by the operation's id."""
@@ -152,7 +61,23 @@ def trace(model: keras.Model) -> Graph:
     inputs = [_tensor(x) for x in function.inputs]
     nodes: list[Node] = []
     outputs = _walk(function, inputs, {}, nodes, "")
-    return Graph(function, inputs, outputs, nodes)
+    named = _inlinable(model) is not None
+    names = [
+        x._keras_history.operation.name if named else None for x in function.outputs
+    ]
+    return _without_unused_masks(Graph(function, inputs, outputs, nodes, names))
+
+
+def _without_unused_masks(graph: Graph) -> Graph:
+    """Drops the calls that compute masks that nothing uses."""
+    used = {id(tensor) for tensor in graph.outputs + graph.output_masks}
+    nodes: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.is_mask and not any(id(t) in used for t in node.outputs):
+            continue
+        used |= {id(tensor) for tensor in node.inputs + node.all_masks}
+        nodes.append(node)
+    return dataclasses.replace(graph, nodes=nodes[::-1])
 
 
 def functional_of(model: keras.Model) -> keras.Model:
@@ -270,6 +195,7 @@ def _walk(
         )
         accepted = getattr(operation, "_call_context_args", {})
         kwargs |= {k: v for k, v in context.items() if k in accepted}
+        args, kwargs = with_masks(operation, (args, kwargs))
         outputs, reason, path = None, "", prefix + operation.name
         try:
             outputs = _inline(operation, (args, kwargs), context, nodes, f"{path}/")
@@ -280,7 +206,8 @@ def _walk(
                 outputs = [_tensor(x) for x in keras_node.outputs]
             else:
                 outputs = _respecified(operation, args, kwargs)
-            nodes.append(Node(operation, args, kwargs, outputs, path, reason))
+            node = Node(operation, args, kwargs, outputs, path, reason)
+            nodes += [node, *carry_masks(node)]
         known |= {
             id(x): tensor for x, tensor in zip(keras_node.outputs, outputs, strict=True)
         }
@@ -303,7 +230,12 @@ def _inline(
         return None
     args, kwargs = arguments
     inner = _inlinable(operation)
-    extra = {k: v for k, v in kwargs.items() if v is not None and k != "inputs"}
+    masks = tree.flatten(kwargs.get("mask"))
+    extra = {
+        name: value
+        for name, value in kwargs.items()
+        if value is not None and name not in ("inputs", "mask")
+    }
     if set(extra) - {"training"} or len(args) + ("inputs" in kwargs) != 1:
         raise NoRule("it is called with several arguments")
     passed = args[0] if args else kwargs["inputs"]
@@ -326,6 +258,9 @@ def _inline(
             nodes.append(Node(Cast(dtype), (x,), {}, [cast]))
             x = cast
         converted.append(x)
+    for x, mask in zip(converted, masks, strict=False):
+        if mask is not None:
+            x.mask = mask  # Keras hangs it on the tensor itself
     return _walk(inner, converted, context | extra, nodes, prefix)
 
 

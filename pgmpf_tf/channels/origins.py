@@ -11,7 +11,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array
 from pgmpf_tf.channels.elimination import Step
-from pgmpf_tf.channels.graph import part_of
+from pgmpf_tf.channels.nodes import part_of
 from pgmpf_tf.rules import Weights
 
 

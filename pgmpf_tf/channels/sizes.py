@@ -8,7 +8,8 @@ import keras
 from keras import tree
 
 from pgmpf_tf.channels.arrays import Shape
-from pgmpf_tf.channels.graph import Graph, Node, Tensor, fill_in
+from pgmpf_tf.channels.graph import Graph
+from pgmpf_tf.channels.nodes import Node, Tensor, fill_in
 
 IMAGE_SIZE = 224
 SEQUENCE_SIZE = 128

@@ -13,7 +13,8 @@ import keras
 from keras import tree
 
 from pgmpf_tf._checks import received
-from pgmpf_tf.channels.graph import Node, trace
+from pgmpf_tf.channels.graph import trace
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.exporting import samples, verification
 from pgmpf_tf.exporting.signature import Signature, is_legacy
 from pgmpf_tf.training.model import PrunedModel

@@ -14,7 +14,7 @@ from keras.src.applications import convnext, inception_resnet_v2
 from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.folding import Gather
-from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.rules import rearranging
 from pgmpf_tf.rules.attention import MultiHeadAttention
 from pgmpf_tf.rules.base import Barrier, FreeBarrier, Layout, Rule, Sizes, count
@@ -133,6 +133,7 @@ _OPERATIONS: dict[str, Rule] = {
     "GetItem": rearranging.GetItem(),
     "Pad": rearranging.Pad(),
     "Cast": Identity(),
+    "Copy": Identity(),
     "StopGradient": Identity(),
 }
 _OPERATIONS |= {name: Reduction() for name in ("Mean", "Sum", "Max", "Min")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Barrier, Sizes, count
 
 

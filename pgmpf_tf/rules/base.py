@@ -20,7 +20,7 @@ from pgmpf_tf.channels.arrays import (
     whole_slices,
 )
 from pgmpf_tf.channels.flow import Channels, Flow
-from pgmpf_tf.channels.graph import Node, part_of
+from pgmpf_tf.channels.nodes import Node, part_of
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import Channels, Flow, channels_on_axis, values_on_axis
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout, Rule
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights

@@ -9,7 +9,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, kept_along
 from pgmpf_tf.channels.flow import Channels, Flow
-from pgmpf_tf.channels.graph import Node, fill_in
+from pgmpf_tf.channels.nodes import Node, fill_in
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights, evaluate

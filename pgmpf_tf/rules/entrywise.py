@@ -8,7 +8,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, whole_slices
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout, Rule
 from pgmpf_tf.rules.weights import Weights
 

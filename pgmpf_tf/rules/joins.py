@@ -20,7 +20,7 @@ from pgmpf_tf.channels.arrays import (
     whole_slices,
 )
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
-from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.rules.base import Layout
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower, passed_on
@@ -46,6 +46,7 @@ class Join(Entrywise):
         function: its NumPy form for two arguments; NaN stands for the unknown.
         ties: channels that are combined are tied (in `independent` coupling too).
         additive: an argument that is zero may be left out.
+        masked: the layer of this name computes something else where a Keras mask is.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Join(Entrywise):
         *,
         ties: bool = False,
         additive: bool = False,
+        masked: bool = False,
     ) -> None:
-        self.function, self.ties, self.additive = function, ties, additive
+        self.function, self.ties = function, ties
+        self.additive, self.masked = additive, masked
 
     def operands(self, node: Node) -> list[Any]:
         """What is joined, in order: `Tensor`s, and constants as arrays."""
@@ -110,6 +113,9 @@ class Join(Entrywise):
         return arrays
 
     def value(self, node: Node, sources: list[Array]) -> Array:
+        if self.masked and _masks(node):
+            zero = functools.reduce(np.logical_and, [s == 0 for s in sources])
+            return np.where(zero, 0.0, np.nan)
         return functools.reduce(self.function, sources)
 
     def combine(
@@ -155,6 +161,8 @@ class Join(Entrywise):
     @staticmethod
     def _without_zeros(node: Node, pulled: list[Array]) -> list[Array | None]:
         """Leave out terms that are zero where it matters, but never the last one."""
+        if len(_masks(node)) > 1:  # the mask of the sum is made of all of them
+            return [*pulled]
         out = node.outputs[0]
         alike = [t.shape == out.shape and t.dtype == out.dtype for t in node.inputs]
         zero = [same and not p.any() for same, p in zip(alike, pulled, strict=True)]
@@ -209,6 +217,13 @@ class Join(Entrywise):
         args = tuple(shorten(arg) for arg in node.args)
         kwargs = {name: shorten(value) for name, value in node.kwargs.items()}
         return narrower(node, arguments=(args, kwargs))
+
+
+def _masks(node: Node) -> set[int | None]:
+    """The different masks that come with the inputs of a layer; empty without any."""
+    if not isinstance(node.operation, keras.layers.Layer) or not any(node.carried):
+        return set()
+    return {None if mask is None else id(mask) for mask in node.carried}
 
 
 def _cut_constant(constant: Any, kept: Array) -> Any:
@@ -326,7 +341,7 @@ class Concatenate(Join):
 
 SUM = Join(np.add, additive=True)
 DIFFERENCE = Join(np.subtract)
-PRODUCT = Join(multiply, ties=True)
+PRODUCT = Join(multiply, ties=True, masked=True)
 QUOTIENT = Join(divide, ties=True)
-MAXIMUM = Join(np.maximum)
-MINIMUM = Join(np.minimum)
+MAXIMUM = Join(np.maximum, masked=True)
+MINIMUM = Join(np.minimum, masked=True)

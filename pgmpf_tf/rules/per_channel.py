@@ -6,7 +6,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, any_along
 from pgmpf_tf.channels.flow import Flow
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Sizes, positions
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.elementwise import pointwise

@@ -18,7 +18,7 @@ from pgmpf_tf.channels.arrays import (
     whole_slices,
 )
 from pgmpf_tf.channels.flow import Channels, Flow
-from pgmpf_tf.channels.graph import Node, Tensor
+from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.rules.base import Layout
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower, passed_on

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import keras
 
 from pgmpf_tf.channels.arrays import Array
-from pgmpf_tf.channels.graph import Arguments, Node, Tensor, fill_in, is_mask
+from pgmpf_tf.channels.nodes import Arguments, Node, Tensor, fill_in, is_mask
 
 
 class Builder(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule
 from pgmpf_tf.channels.flow import Flow
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.weights import Weights
