@@ -11,7 +11,8 @@ from keras import layers
 
 from pgmpf_tf.channels.arrays import Array, everything
 from pgmpf_tf.channels.elimination import Step
-from pgmpf_tf.channels.graph import Graph, Node, Tensor, trace
+from pgmpf_tf.channels.graph import Graph, trace
+from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.compaction import rebuild
 from pgmpf_tf.folding.affine import Affine, Normalization, affine_of
 from pgmpf_tf.folding.passing import (

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from pgmpf_tf.channels.arrays import Array
-from pgmpf_tf.channels.graph import Node
+from pgmpf_tf.channels.nodes import Node
 
 _IDENTITIES = (
     layers.ActivityRegularization,
