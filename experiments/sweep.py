@@ -104,7 +104,9 @@ def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
     return planned
 
 
-def _fill_in(changes, seed, rate):
+def _fill_in(
+    changes: Mapping[str, Any], seed: int, rate: float | None
+) -> dict[str, Any]:
     return {
         name: value.format(seed=seed, rate=rate) if isinstance(value, str) else value
         for name, value in changes.items()

@@ -152,7 +152,10 @@ def summarise(records: list[Record]) -> list[Record]:
             if other != variant and (own_rates or other_rate == rate)
         ]
         if others and variant != DENSE:
-            best = max(others, key=lambda group: _mean(group, "accuracy"))
+            best = max(
+                others,
+                key=lambda group: statistics.mean(one["accuracy"] for one in group),
+            )
             row |= _paired(members, best)
         rows.append(row)
     return sorted(rows, key=lambda row: (row["rate"], -row["accuracy"]))

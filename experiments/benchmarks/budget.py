@@ -11,6 +11,7 @@ built them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import pathlib
@@ -50,23 +51,22 @@ def measure(name: str, fraction: float, runs: int) -> list[dict[str, Any]]:
     for coupling, strategy in track(works, description=name):
         budget = pgmpf_tf.Budget(macs=fraction, strategy=strategy)
 
-        def wrap(rate, coupling=coupling):
-            return pgmpf_tf.wrap(model, rate, coupling=coupling, seed=SEED)
+        wrap = functools.partial(pgmpf_tf.wrap, model, coupling=coupling, seed=SEED)
 
         searches = []
         for _ in range(runs):
-            plain = seconds(lambda wrap=wrap: wrap(0.5))
-            searches.append(seconds(lambda wrap=wrap, b=budget: wrap(b)) - plain)
+            plain = seconds(functools.partial(wrap, 0.5))
+            searches.append(seconds(functools.partial(wrap, budget)) - plain)
         pruned = wrap(budget)
         pruned.apply_masks()
-        small: list[keras.Model] = []
-        compaction = seconds(lambda s=small, p=pruned: s.append(pgmpf_tf.compact(p)))
+        compaction = seconds(functools.partial(pgmpf_tf.compact, pruned))
+        small = pgmpf_tf.compact(pruned)
         rows.append(
             {
                 "network": name,
                 "coupling": coupling,
                 "strategy": strategy,
-                "macs_left": pgmpf_tf.profile(small[0]).macs / dense,
+                "macs_left": pgmpf_tf.profile(small).macs / dense,
                 "search_seconds": statistics.median(searches),
                 "compact_seconds": compaction,
             }

@@ -41,7 +41,7 @@ def compare(name: str, pairs: int) -> dict[str, Any]:
     pruned = pgmpf_tf.wrap(model, rate=0.5, seed=SEED)
     pruned.apply_masks()
 
-    def copy():
+    def copy() -> None:
         keras.models.clone_model(model).set_weights(model.get_weights())
 
     works = {
@@ -81,7 +81,9 @@ def chain(depth: int) -> keras.Model:
     if blocks < 1 or rest:
         raise ValueError(f"depth must be 9n + 2. Received: depth={depth}")
 
-    def convolve(x, filters, size, strides=1):
+    def convolve(
+        x: keras.KerasTensor, filters: int, size: int, strides: int = 1
+    ) -> keras.KerasTensor:
         x = layers.ReLU()(layers.BatchNormalization()(x))
         return layers.Conv2D(
             filters, size, strides=strides, padding="same", use_bias=False

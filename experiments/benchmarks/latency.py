@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -121,7 +122,11 @@ def prepare(plan: Plan, network: str, round_to: int) -> Path:
         size = SIZES[network]
         data = np.random.default_rng(0).normal(size=(8, size, size, 3))
         # Random weights make classes of no meaning: their agreement says nothing.
-        options = {"batch_size": 1, "min_agreement": 0.0, "verbose": False}
+        options: dict[str, Any] = {
+            "batch_size": 1,
+            "min_agreement": 0.0,
+            "verbose": False,
+        }
         pgmpf_tf.export(model, folder, **options)
         pgmpf_tf.export(
             model,

@@ -16,6 +16,7 @@ import pathlib
 import platform
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,7 +68,9 @@ def batch(case: str) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant(images), tf.constant(rng.integers(0, 10, count))
 
 
-def stepper(model: keras.Model, data: tuple[tf.Tensor, tf.Tensor]) -> Callable:
+def stepper(
+    model: keras.Model, data: tuple[tf.Tensor, tf.Tensor]
+) -> Callable[[], tuple[float, float]]:
     """A function that runs one step as `fit` does: its wall and processor seconds."""
     batches = iter(tf.data.Dataset.from_tensors(data).cache().repeat())
     model.make_train_function()
@@ -149,7 +152,7 @@ def quartiles(values: np.ndarray) -> list[float]:
     return [float(value) for value in np.quantile(values, (0.25, 0.5, 0.75))]
 
 
-def show(results: list[dict]) -> None:
+def show(results: list[dict[str, Any]]) -> None:
     """Prints the results as a table."""
     table = Table(title="A wrapped training step beside a plain one")
     for name in ("network", "plain step", "ratio", "processor", "update", "operations"):

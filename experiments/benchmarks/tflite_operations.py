@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
@@ -30,22 +31,22 @@ def operation_milliseconds(path: Path, threads: int = 1) -> dict[str, float]:
     model = flatbuffer_utils.read_model(str(path))
     model.signatureDefs = []
     (graph,) = model.subgraphs
-    times: Counter[str] = Counter()
+    times: defaultdict[str, float] = defaultdict(float)
     for operation in list(graph.operators):
         graph.operators = [operation]
         graph.inputs = [i for i in operation.inputs if _is_variable(model, graph, i)]
         graph.outputs = list(operation.outputs)
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
         times[_kind(model, graph, operation)] += _milliseconds(content, threads)
-    return dict(times.most_common())
+    return dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
-def _is_variable(model, graph, index: int) -> bool:
+def _is_variable(model: Any, graph: Any, index: int) -> bool:
     """Whether a tensor is computed: it exists, and has no constant in the file."""
     return index >= 0 and model.buffers[graph.tensors[index].buffer].data is None
 
 
-def _kind(model, graph, operation) -> str:
+def _kind(model: Any, graph: Any, operation: Any) -> str:
     name = flatbuffer_utils.opcode_to_name(model, operation.opcodeIndex)
     if "CONV_2D" not in name:
         return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -117,7 +118,7 @@ def settle(model: keras.Model, sample: np.ndarray) -> None:
         layer.momentum = momentum
 
 
-def _layers(model):
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)

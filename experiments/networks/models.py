@@ -9,7 +9,7 @@ import inspect
 from pathlib import Path
 
 import keras
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 
 CIFAR_RESNETS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
 IMAGENET_RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
@@ -83,7 +83,9 @@ def build(
     return keras.Model(image, logits, name=name)
 
 
-def _from_file(path: Path, input_shape, num_classes: int) -> keras.Model:
+def _from_file(
+    path: Path, input_shape: tuple[int, ...], num_classes: int
+) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(
             f"`name` must be a .keras file. Received: name='{path}'"
@@ -99,7 +101,9 @@ def _from_file(path: Path, input_shape, num_classes: int) -> keras.Model:
     return model
 
 
-def _conv_bn(x, filters: int, size: int, name: str, *, strides: int = 1):
+def _conv_bn(
+    x: KerasTensor, filters: int, size: int, name: str, *, strides: int = 1
+) -> KerasTensor:
     """Convolution without bias, then BatchNorm; the names share a stem."""
     x = layers.Conv2D(
         filters,
@@ -113,12 +117,16 @@ def _conv_bn(x, filters: int, size: int, name: str, *, strides: int = 1):
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
 
 
-def _conv_bn_relu(x, filters: int, size: int, name: str, *, strides: int = 1):
+def _conv_bn_relu(
+    x: KerasTensor, filters: int, size: int, name: str, *, strides: int = 1
+) -> KerasTensor:
     x = _conv_bn(x, filters, size, name, strides=strides)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _residual_block(x, shortcut, filters: int, name: str, *, strides: int):
+def _residual_block(
+    x: KerasTensor, shortcut: KerasTensor, filters: int, name: str, *, strides: int
+) -> KerasTensor:
     """Two 3x3 convolutions whose sum with the shortcut goes through a ReLU."""
     y = _conv_bn_relu(x, filters, 3, f"{name}_1", strides=strides)
     y = _conv_bn(y, filters, 3, f"{name}_2")
@@ -126,7 +134,7 @@ def _residual_block(x, shortcut, filters: int, name: str, *, strides: int):
     return layers.ReLU(name=f"{name}_relu")(y)
 
 
-def _cifar_resnet(image, depth: int):
+def _cifar_resnet(image: KerasTensor, depth: int) -> KerasTensor:
     """He et al. 2016, section 4.2: 6n + 2 layers, shortcuts without parameters."""
     x = _conv_bn_relu(image, 16, 3, "stem")
     for stage, filters in enumerate((16, 32, 64), start=1):
@@ -145,7 +153,7 @@ def _cifar_resnet(image, depth: int):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _imagenet_resnet(image, blocks: tuple[int, ...]):
+def _imagenet_resnet(image: KerasTensor, blocks: tuple[int, ...]) -> KerasTensor:
     """He et al. 2016, table 1: basic blocks, 1x1 convolutions where widths change."""
     x = _conv_bn_relu(image, 64, 7, "stem", strides=2)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
@@ -161,7 +169,7 @@ def _imagenet_resnet(image, blocks: tuple[int, ...]):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def _vgg16_bn(image):
+def _vgg16_bn(image: KerasTensor) -> KerasTensor:
     """VGG-16 with BatchNorm as used on CIFAR: one hidden Dense layer of 512."""
     x = image
     for stage, widths in enumerate(VGG16_WIDTHS, start=1):

@@ -94,7 +94,7 @@ def measure(case: Case, model: keras.Model) -> dict[str, Any]:
     Returns:
         A row of the table, as a dictionary that JSON can hold.
     """
-    options = {"coupling": case.coupling, "exclude": case.exclude}
+    options: dict[str, Any] = {"coupling": case.coupling, "exclude": case.exclude}
     analysis, analyze_seconds = timed(lambda: analyze(model, **options))
     masked = pgmpf_tf.wrap(model, rate=case.rate, seed=SEED, **options)
     masked.apply_masks()
@@ -272,7 +272,9 @@ def measure_all(wanted: list[Case], results: Results) -> None:
     """Measures the cases that have no row yet; each architecture is built once."""
     with Progress() as progress:
         task = progress.add_task("", total=len(wanted))
-        name, model, weights = None, None, None
+        name: str | None = None
+        model: Any = None
+        weights: Any = None
         for case in wanted:
             progress.update(task, description=case.label)
             if case not in results.rows:

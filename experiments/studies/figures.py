@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # after the choice of a backend without a window
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart. A method has the same
 # one in every figure.
@@ -34,7 +35,7 @@ def colours(variants: Iterable[str]) -> dict[str, Any]:
     """A colour for every variant: the method's own, or one that is still free."""
     names = sorted(variants)
     # Dark colours first; the others of the map are their light versions.
-    others = pyplot.colormaps["tab20b"].colors
+    others = matplotlib.color_sequences["tab20b"]
     free = iter(others[::4] + others[2::4])
     return {name: _COLOURS.get(name) or next(free) for name in names}
 
@@ -136,7 +137,7 @@ def _spread(records: list[dict[str, Any]], key: str) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _save(figure: pyplot.Figure, path: Path, lines: Mapping[str, Any]) -> None:
+def _save(figure: Figure, path: Path, lines: Mapping[str, Any]) -> None:
     order = _ordered(lines)
     figure.legend(
         [lines[name] for name in order],

@@ -84,7 +84,7 @@ def whole_filters(name: str, rate: float) -> float:
         Percent of the multiply-accumulates removed.
     """
 
-    def kept(filters):
+    def kept(filters: int) -> int:
         return kept_count(filters, rate)
 
     dense, small = 32**2 * 27 * 16, 32**2 * 27 * kept(16)
@@ -98,7 +98,7 @@ def whole_filters(name: str, rate: float) -> float:
     return 100 * (1 - small / dense)
 
 
-def _randomize_batchnorm(model):
+def _randomize_batchnorm(model: keras.Model) -> None:
     """A trained network's offsets are not zero; zeros would look like dead channels."""
     random = np.random.default_rng(0)
     for layer in model.layers:

@@ -29,7 +29,7 @@ from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.run.settings import Settings
 from pgmpf_tf._files import staged, write_text
-from pgmpf_tf.scores.criteria import CRITERIA
+from pgmpf_tf.scores import criteria
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # after the choice of a backend without a window
@@ -110,8 +110,7 @@ class Experiment:
         budget = pgmpf_tf.Budget(
             macs=point.fraction, strategy=point.strategy, sensitivity=drops
         )
-        kind = CRITERIA[criterion]
-        scorer = kind(data=self.calibration) if kind.needs_data else kind()
+        scorer = criteria.resolve(criterion).with_data(self.calibration)
         pruned = pgmpf_tf.wrap(model, budget, criterion=scorer, seed=point.seed)
         pruned.apply_masks()
         before = self.accuracy(pgmpf_tf.compact(pruned))
@@ -130,7 +129,7 @@ def points() -> list[Point]:
     return [
         Point(criterion, strategy, fraction, seed)
         for criterion, strategy, fraction in itertools.product(
-            CRITERIA, STRATEGIES, FRACTIONS
+            criteria.CRITERIA, STRATEGIES, FRACTIONS
         )
         # Sensitivity to random pruning says nothing of other random filters.
         if (criterion, strategy) != ("random", "sensitivity")
@@ -231,7 +230,7 @@ def draw(done: dict[str, Any], path: Path) -> None:
     )
     dense = done["dense"]["accuracy"]
     for panel, strategy in zip(panels, STRATEGIES, strict=True):
-        for number, criterion in enumerate(CRITERIA):
+        for number, criterion in enumerate(criteria.CRITERIA):
             records = summary(done).get((criterion, strategy), {}).values()
             if records:
                 xs = [100, *(100 * record["macs_left"] for record in records)]

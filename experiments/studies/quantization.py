@@ -66,6 +66,7 @@ def climb(run: Path, qat_epochs: int) -> Iterator[Rung]:
         file = report["tflite"]
         outputs = evaluation.tflite_outputs(file.path, images, settings.batch_size)
         accuracy = evaluation.accuracy(outputs, labels)
+        assert file.latency_ms is not None  # a .tflite file is always timed
         return Rung(name, precision, accuracy, file.bytes, file.latency_ms)
 
     yield rung("dense", network["dense"], "float32")

@@ -77,7 +77,7 @@ def prune(
         frequency=max(1, steps // 10),
     )
 
-    def masked(layer):
+    def masked(layer: Any) -> Any:
         if isinstance(layer, kernels):
             return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
         return layer
