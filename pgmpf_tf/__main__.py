@@ -10,6 +10,7 @@ python -m pgmpf_tf export MODEL.keras DIRECTORY --quantize=int8 --data=SAMPLES.n
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from rich.console import Console
 from pgmpf_tf._files import staged
 from pgmpf_tf.exporting import VerificationError, export
 from pgmpf_tf.exporting.formats.registry import FORMATS
+from pgmpf_tf.exporting.loading import load_network
 from pgmpf_tf.exporting.options import precisions
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.reporting import compare
@@ -77,7 +79,22 @@ def _add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command.add_argument("model", type=Path, help="a .keras or .h5 file")
+    command.add_argument(
+        "model",
+        type=Path,
+        help="a .keras or .h5 file, or the folder of a KerasHub preset",
+    )
+    command.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module that registers layers of your own (repeatable)",
+    )
+    command.add_argument(
+        "--trust", action="store_true", help="run Python code that the file holds"
+    )
     return command
 
 
@@ -91,7 +108,7 @@ What a model costs: multiply-accumulates and parameters, layer by layer and in a
 
 
 def _profile(options: argparse.Namespace) -> None:
-    _OUT.print(profile(_load(options.model)))
+    _OUT.print(profile(_load(options)))
 
 
 def _add_compact(commands: Any) -> None:
@@ -111,7 +128,7 @@ def _compact(options: argparse.Namespace) -> None:
         raise ValueError(
             f"the file to write must end in .keras. Received: {str(target)!r}"
         )
-    model = _load(options.model)
+    model = _load(options)
     with _step("compacting"), staged(target.parent) as folder:
         small = compact(model)
         small.save(folder / target.name)
@@ -165,7 +182,7 @@ precisions: {", ".join(precisions())}"""
 
 def _export(options: argparse.Namespace) -> None:
     data = None if options.data is None else _load_samples(options.data)
-    model = _load(options.model)
+    model = _load(options)
     with _step("exporting", spin=False):
         exports = export(
             model,
@@ -181,9 +198,11 @@ def _export(options: argparse.Namespace) -> None:
     _OUT.print(exports)
 
 
-def _load(path: Path) -> keras.Model:
-    with _step(f"loading {path}"):
-        return keras.models.load_model(path, compile=False)
+def _load(options: argparse.Namespace) -> keras.Model:
+    with _step(f"loading {options.model}"):
+        for module in options.imports:
+            importlib.import_module(module)
+        return load_network(options.model, trusted=options.trust)
 
 
 def _load_samples(path: Path) -> Any:
