@@ -27,6 +27,7 @@ class OutputError:
             deviation of the model's output.
         top1_agreement: the fraction of samples (or positions) for which the largest
             entry along the last axis is the same; None if that axis has one entry.
+        correlation: Pearson's, of all entries; None where one side is constant.
     """
 
     name: str
@@ -34,6 +35,7 @@ class OutputError:
     mean_deviation: float
     relative_error: float
     top1_agreement: float | None
+    correlation: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pgmpf_tf.exporting.results import OutputError, VerificationError
-from pgmpf_tf.exporting.signature import Arrays
+from pgmpf_tf.exporting.samples import run_in_batches
+from pgmpf_tf.exporting.signature import Arrays, Signature
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,49 @@ def _error(name: str, got: np.ndarray, wanted: np.ndarray) -> OutputError:
         mean_deviation=float(np.mean(difference) / magnitude),
         relative_error=float(np.sqrt(np.mean(np.square(difference))) / spread),
         top1_agreement=agreement,
+        correlation=_correlation(got, wanted),
+    )
+
+
+def _correlation(got: np.ndarray, wanted: np.ndarray) -> float | None:
+    both = np.isfinite(got) & np.isfinite(wanted)
+    got, wanted = got[both], wanted[both]
+    if not got.size or not np.ptp(got) or not np.ptp(wanted):
+        return None
+    return float(np.corrcoef(got, wanted)[0, 1])
+
+
+def compare_outputs(
+    reference: Signature, other: Signature, samples: Arrays
+) -> tuple[OutputError, ...]:
+    """How far another model's outputs are from a reference's, output by output.
+
+    Args:
+        reference: the model to be held against.
+        other: a model with as many inputs and outputs, of the same shapes.
+        samples: inputs by the names of the reference.
+
+    Raises:
+        VerificationError: the numbers of inputs or outputs, or shapes, differ.
+    """
+    if (len(other.inputs), len(other.outputs)) != (
+        len(reference.inputs),
+        len(reference.outputs),
+    ):
+        raise VerificationError(
+            f"one model has {len(reference.inputs)} inputs and "
+            f"{len(reference.outputs)} outputs, the other {len(other.inputs)} and "
+            f"{len(other.outputs)}"
+        )
+    named = {
+        port.name: samples[own.name]
+        for port, own in zip(other.inputs, reference.inputs, strict=True)
+    }
+    wanted = run_in_batches(reference.run, samples, reference)
+    got = run_in_batches(other.run, named, other)
+    renamed = dict(zip(reference.outputs, map(got.get, other.outputs), strict=True))
+    return measure(
+        {name: array for name, array in renamed.items() if array is not None}, wanted
     )
 
 

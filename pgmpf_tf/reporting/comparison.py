@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from rich.box import SIMPLE
@@ -13,7 +14,14 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from pgmpf_tf._checks import check_type
+from pgmpf_tf.exporting import samples
+from pgmpf_tf.exporting.results import OutputError
+from pgmpf_tf.exporting.signature import Signature
+from pgmpf_tf.exporting.verification import compare_outputs
 from pgmpf_tf.profiling import LayerProfile, Profile, profile
+
+SAMPLES = 256
+"""On how many samples models are compared."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,15 @@ class Comparison:
     Attributes:
         dense: the profile of the model before pruning.
         small: the profile of the model after.
+        outputs: how far the small model's outputs are from the dense one's on the data
+            given; empty without data.
+        samples: how many samples that were.
     """
 
     dense: Profile
     small: Profile
+    outputs: tuple[OutputError, ...] = ()
+    samples: int = 0
 
     @property
     def macs_removed(self) -> float:
@@ -52,6 +65,7 @@ class Comparison:
         """A row per layer that either model multiplies in, and the totals."""
         table = Table(
             title=f"{self.dense.name}: dense and small",
+            caption="\n".join(self._agreement()) or None,
             box=SIMPLE,
             padding=(0, 0, 0, 1),
             show_edge=False,
@@ -75,6 +89,11 @@ class Comparison:
         table.add_row("total", *empty, *_costs(self.dense, self.small))
         return table
 
+    def _agreement(self) -> Iterator[str]:
+        """A line for each output: how far it is from the dense network's."""
+        for error in self.outputs:
+            yield f"{error.name} on {self.samples} samples: {describe(error)}"
+
     def __str__(self) -> str:
         """The table as plain text, as wide as the terminal."""
         console = Console(width=shutil.get_terminal_size((120, 25)).columns)
@@ -83,25 +102,53 @@ class Comparison:
         return capture.get()
 
 
-def compare(dense: keras.Model | Profile, small: keras.Model | Profile) -> Comparison:
+def describe(error: OutputError) -> str:
+    """How far an output is from the dense network's, in words."""
+    parts = []
+    if error.top1_agreement is not None:
+        parts.append(f"same top class {error.top1_agreement:.1%}")
+    parts.append(f"relative error {error.relative_error:.1%}")
+    if error.correlation is not None:
+        parts.append(f"correlation {error.correlation:.4f}")
+    return ", ".join(parts)
+
+
+def compare(
+    dense: keras.Model | Profile, small: keras.Model | Profile, data: Any = None
+) -> Comparison:
     """Compares what two models cost, layer by layer (matched by name) and in all.
 
+    With data it also says how far the small model's outputs are from the dense one's:
+    labels are not needed.
+
     ```python
-    print(pgmpf_tf.compare(dense, pgmpf_tf.compact(pruned)))
+    print(pgmpf_tf.compare(dense, pgmpf_tf.compact(pruned), images))
     ```
 
     Args:
         dense: the model before pruning, or its profile.
         small: the model after, or its profile.
+        data: samples to run both on, the first 256, as `export` takes them; then both
+            must be models.
 
     Returns:
-        The comparison; its `macs_removed` and `params_removed` are fractions.
+        The comparison; its `macs_removed` and `params_removed` are fractions, its
+        `outputs` has an `OutputError` for each output of the models.
 
     Raises:
-        TypeError: neither a Keras model nor a profile.
-        ValueError: a model that `profile` cannot count.
+        TypeError: neither a Keras model nor a profile; or a profile, with data.
+        ValueError: a model that `profile` cannot count, or data that do not fit.
+        VerificationError: the models differ in the shapes of their outputs.
     """
-    return Comparison(_profile("dense", dense), _profile("small", small))
+    profiles = _profile("dense", dense), _profile("small", small)
+    if data is None:
+        return Comparison(*profiles)
+    for name, value in (("dense", dense), ("small", small)):
+        check_type(name, value, keras.Model, "a keras.Model where `data` is given")
+    reference = Signature.of(dense)
+    inputs = samples.collect("data", data, reference.inputs, SAMPLES)
+    errors = compare_outputs(reference, Signature.of(small), inputs)
+    return Comparison(*profiles, errors, samples.size(inputs))
 
 
 def _profile(argument: str, value: keras.Model | Profile) -> Profile:

@@ -81,6 +81,11 @@ class Pruner:
     def _index(self, member: Member) -> np.ndarray:
         return mask_index(member, self._position)
 
+    @property
+    def round_to(self) -> int:
+        """What the number of units that stay is a multiple of."""
+        return self._settings.round_to
+
     def scores(self) -> list[np.ndarray]:
         """The scores of the units of each of `groups`, as of this moment.
 

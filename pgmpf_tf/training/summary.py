@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from pgmpf_tf.budgets.selection import kept_count
 from pgmpf_tf.training.pruner import Pruner
 
 
@@ -37,9 +38,9 @@ def _groups_table(name: str, pruner: Pruner) -> Table:
     table = Table(title=f"Pruning of {name!r}", box=SIMPLE)
     table.add_column("group", overflow="fold")
     table.add_column("layers with its filters", overflow="fold")
-    for heading in ("filters", "kept", "rate"):
+    for heading in ("filters", "kept now", "in the end", "rate"):
         table.add_column(heading, justify="right", no_wrap=True)
-    masks = pruner.masks()
+    masks, round_to = pruner.masks(), pruner.round_to
     rates = {g.name: r for g, r in zip(pruner.groups, pruner.rates, strict=True)}
     for group in pruner.analysis.groups:
         # What follows the filters (a BatchNorm, say) goes without saying.
@@ -49,6 +50,7 @@ def _groups_table(name: str, pruner: Pruner) -> Table:
             ", ".join(dict.fromkeys(layers)),
             str(len(group.units)),
             str(int(masks[group.name].sum())),
+            str(kept_count(len(group.units), rates.get(group.name, 0.0), round_to)),
             f"{rates.get(group.name, 0.0):.1%}",
         )
     return table

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
+from pgmpf_tf.exporting import VerificationError
 from pgmpf_tf.profiling import LayerProfile, Profile, profile
 from pgmpf_tf.reporting import compare
 
@@ -71,3 +73,36 @@ def test_no_number_is_cut_on_a_terminal(width, shapes, monkeypatch):
 def test_what_is_no_model_is_an_error_that_names_the_argument():
     with pytest.raises(TypeError, match=r"`small` must be a keras\.Model.*small=3"):
         compare(network(8), 3)
+
+
+def images(count=20):
+    return np.random.default_rng(0).normal(size=(count, 8, 8, 3)).astype("float32")
+
+
+def test_data_say_how_far_the_outputs_are_apart():
+    dense = network(8)
+    same = compare(dense, keras.models.clone_model(dense), images())
+    assert same.samples == 20
+    (error,) = same.outputs
+    assert error.name == "head"
+    copy = keras.models.clone_model(dense)
+    copy.set_weights(dense.get_weights())
+    (error,) = compare(dense, copy, images()).outputs
+    assert (error.top1_agreement, error.relative_error) == (1.0, 0.0)
+    assert error.correlation == pytest.approx(1.0)
+    copy.layers[-1].kernel.assign(-copy.layers[-1].kernel)
+    table = compare(dense, copy, images())
+    (error,) = table.outputs
+    assert error.top1_agreement == 0.0
+    assert error.correlation == pytest.approx(-1.0)
+    assert "head on 20 samples: same top class 0.0%" in str(table)
+
+
+def test_data_need_models_of_the_same_outputs():
+    dense = network(8)
+    with pytest.raises(TypeError, match=r"`small`.*where `data`"):
+        compare(dense, profile(dense), images())
+    with pytest.raises(VerificationError, match="outputs"):
+        compare(dense, network(8, tail=False), images())
+    with pytest.raises(ValueError, match=r"`data` must have the shape"):
+        compare(dense, network(4), images()[:, :4])

@@ -140,11 +140,14 @@ def test_the_random_criterion_draws_once():
 def test_pruning_summary():
     lines = []
     model = wrap(convnet(), {"first": 0.5}, exclude="scores")
+    model.pruning_summary(lines.append)
+    assert " first first 8 8 4 50.0% " in " ".join("".join(lines).split())
+    lines.clear()
     model.apply_masks()
     model.pruning_summary(lines.append)
     text = " ".join("".join(lines).split())
-    assert " first first 8 4 50.0% " in text
-    assert " second second, depthwise 6 6 0.0% " in text
+    assert " first first 8 4 4 50.0% " in text
+    assert " second second, depthwise 6 6 6 0.0% " in text
     assert " scores 3 of 3 an output of the model" in text
 
 
