@@ -16,6 +16,7 @@ from pgmpf_tf._checks import check_type, received
 from pgmpf_tf._files import staged
 from pgmpf_tf.exporting.results import ExportReport
 from pgmpf_tf.reporting import sections
+from pgmpf_tf.reporting.cards import cards
 from pgmpf_tf.reporting.comparison import compare
 from pgmpf_tf.reporting.timeline import History, timeline
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
@@ -63,6 +64,7 @@ def report(
     history: History | Sequence[History] | None = None,
     exports: Exports | None = None,
     sensitivity: Sensitivity | None = None,
+    data: Any = None,
     title: str | None = None,
 ) -> Report:
     """Puts on one page what pruning did to a model.
@@ -88,6 +90,8 @@ def report(
             a list of these, which are joined (plain training and pruning, say).
         exports: what `export` returned, once or in a list, or by a name to show.
         sensitivity: what `sensitivity` returned.
+        data: samples on which the page says how far the small network's outputs are
+            from the dense one's, the first 256, as `export` takes them.
         title: of the page; made from the model's name by default.
 
     Returns:
@@ -96,7 +100,8 @@ def report(
     Raises:
         TypeError: if an argument is of a wrong type.
         ValueError: if the models cannot be counted, or have no layer in common, or the
-            histories are of different models.
+            histories are of different models, or the data do not fit.
+        VerificationError: if data are given, and the models' outputs have other shapes.
     """
     check_type("dense", dense, keras.Model, "a Keras model")
     check_type("small", small, keras.Model, "a Keras model")
@@ -104,12 +109,14 @@ def report(
     check_type("sensitivity", sensitivity, measured, "what `sensitivity` returned")
     check_type("title", title, (str, type(None)), "a string")
     times = timeline(history)
-    comparison = compare(dense, small)
+    named = _named(exports)
+    comparison = compare(dense, small, data)
     layers = sections.layers(dense, small, comparison)
     masks = sections.masks(times)
     html = _template().render(
         title=title or f"{dense.name}: dense and small",
         totals=sections.totals(comparison, layers),
+        cards=cards(comparison, times, named),
         layers=layers,
         charts=sections.charts(times),
         omitted=times.omitted,
@@ -118,7 +125,7 @@ def report(
         masks=masks,
         masks_from=times.masks_from,
         sensitivity=sections.heat_map(sensitivity),
-        exports=sections.files(_named(exports)),
+        exports=sections.files(named),
         code=sections.code(times),
         optimizer=sections.optimizer(times.model),
         versions=sections.versions(),

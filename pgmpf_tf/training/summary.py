@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pgmpf_tf.budgets.selection import kept_count
+from pgmpf_tf.scores.ranking import kept_count
 from pgmpf_tf.training.pruner import Pruner
 
 

@@ -55,7 +55,7 @@ def show(browser, path, scheme="light", width=1280):
     browser.get(path.resolve().as_uri())
 
 
-CONTRASTS = """
+_FUNCTIONS = """
 const pixel = document.createElement('canvas').getContext(
     '2d', {willReadFrequently: true});
 function rgb(colour) {
@@ -76,6 +76,11 @@ function background(element) {
     }
     return 'white';
 }
+"""
+
+CONTRASTS = (
+    _FUNCTIONS
+    + """
 const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 const found = {};
 while (texts.nextNode()) {
@@ -89,4 +94,17 @@ while (texts.nextNode()) {
 }
 return found;
 """
+)
 """The contrast ratio (WCAG 2.2) of every pair of text and background on the page."""
+
+BAR_CONTRAST = (
+    _FUNCTIONS
+    + """
+const bar = document.querySelector(arguments[0]);
+const [dark, light] = [
+    luminance(getComputedStyle(bar).fill), luminance(background(bar)),
+].sort((a, b) => a - b);
+return (light + 0.05) / (dark + 0.05);
+"""
+)
+"""The contrast of the first bar that a selector finds with what is behind it."""

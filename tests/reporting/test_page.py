@@ -10,7 +10,7 @@ import pgmpf_tf
 from pgmpf_tf.exporting import Artifact, ExportReport, OutputError
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
-from tests.reporting.browser import CONTRASTS, chromium, show
+from tests.reporting.browser import BAR_CONTRAST, CONTRASTS, chromium, show
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 
 TITLE = '<script>document.title = "owned"</script> & <b>"title"</b>'
@@ -75,6 +75,7 @@ def page(run, tmp_path_factory):
         history=history,
         exports=EXPORTS,
         sensitivity=Sensitivity(groups, RATES, values, 0.9, "accuracy", True),
+        data=images_and_labels()[0],
         title=TITLE,
     )
     return report.save(tmp_path_factory.mktemp("page") / "report.html")
@@ -168,6 +169,30 @@ def test_the_numbers_are_those_of_profile(browser, page, run):
             f"{getattr(row, cost):,} → {getattr(kept[row.name], cost):,}"
             for row in costly
         ]
+
+
+def test_the_first_box_has_agreement_accuracy_file_and_latency(browser, page, run):
+    dense, small, history = run
+    show(browser, page)
+    facts = [text.split("\n") for text in texts(browser, "#totals .fact")]
+    facts = {name: [line for line in rest if line] for name, *rest in facts}
+    images, _ = images_and_labels()
+    same = np.argmax(dense(images), -1) == np.argmax(small(images), -1)
+    agreement = facts["Same top class as the dense network"]
+    assert agreement == [f"{same.mean():.1%}", f"on {len(images)} samples"]
+    accuracy = history.history["val_accuracy"][-1]
+    assert facts["val_accuracy"] == [f"{accuracy:.4g}", "after the last epoch"]
+    # The small network's file, and the dense one's where it is of the same kind.
+    assert facts["model_int8.tflite"] == ["250.0 kB", "int8"]
+    assert facts["Latency"] == ["1.5 ms", "for one batch"]
+
+
+def test_bars_stand_out_from_what_is_behind_them(browser, page):
+    """WCAG 2.2 asks for 3 to 1 of what is no text."""
+    for scheme in ("light", "dark"):
+        show(browser, page, scheme)
+        for kind in ("part", "whole"):
+            assert browser.execute_script(BAR_CONTRAST, f"#costs .bar .{kind}") >= 3
 
 
 def test_a_bar_per_layer_with_filters(browser, page, run):
