@@ -69,7 +69,7 @@ def picture() -> str:
     """The SVG as text."""
     panels = [
         _panel(0, "keras_model", "any Keras model"),
-        _panel(1, "wrap, fit", "half of the filters fade to zero"),
+        _panel(1, "wrap, fit", "half of the filters go to zero"),
         _panel(2, "compact, export", "a smaller model, the same outputs"),
     ]
     width = 3 * PANEL + 12
@@ -77,8 +77,8 @@ def picture() -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
             'role="img">',
-            "<title>Filters of a network fade in training and are then removed; layers "
-            "that are added together lose the same ones.</title>",
+            "<title>Filters of a network go to zero in training and are then removed; "
+            "layers that are added together lose the same ones.</title>",
             "<style>",
             f"text {{ font: 13px sans-serif; fill: {INK}; text-anchor: middle }}",
             "text.code { font: bold 14px monospace }",

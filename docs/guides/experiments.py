@@ -39,7 +39,7 @@ def python(command):
 
 # %%
 run = (
-    "-m experiments.train --dataset=digits --model=resnet8 --rate=0.5 --method=pgmpf "
+    "-m experiments.train --dataset=digits --model=resnet8 --rate=0.5 "
     f"--dense_epochs=3 --epochs=3 --output_dir={RUNS / 'one'}"
 )
 python(run)

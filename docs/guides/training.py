@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import pgmpf_tf
-from pgmpf_tf import PruningConfig
+from pgmpf_tf import PruningConfig, schedules
 
 keras.utils.set_random_seed(0)
 images, labels = load_digits(return_X_y=True)
@@ -44,11 +44,12 @@ dense.evaluate(x_test, y_test, verbose=0, return_dict=True)
 # %% [markdown]
 # ## What `fit` does
 #
-# Before the first epoch and after each one the filters are scored anew, and the lowest
-# are masked. Three numbers say what a mask does at that time, and History has them: the
-# part of the filters that is masked, what a masked filter's weights are multiplied by
-# at each update, and by how much its gradients are suppressed. Until the schedules
-# end, a filter may come back.
+# Every few steps, in the first part of the run, the filters are scored anew and the
+# lowest are masked; the rest of the run is left to recover. Three numbers say what a
+# mask does at that time, and History has them: the part of the filters that is masked,
+# what is left of a masked filter's weights, and by how much its gradients are
+# suppressed. `fit` may be ended early: the network is as it is then, and the next call
+# goes on.
 
 
 # %%
@@ -82,15 +83,24 @@ print([int(masks["first"].sum()) for masks in history.masks])
 # %% [markdown]
 # ## Other methods
 #
-# PGMPF is one point of a space, and other published methods are others: `"hard"` prunes
-# once and fine-tunes, `"sfp"` and `"asfp"` let pruned filters learn on from zero,
-# `"asrfp"` lets them fade. A `PruningConfig` is any point of that space.
+# A method is three schedules, functions of the progress of the run from 0 to 1.
+# Published methods are there by name: `"pgmpf_published"` as in its paper, `"hard"`
+# prunes once and fine-tunes, `"sfp"` and `"asfp"` let pruned filters learn on from
+# zero, `"asrfp"` lets them fade, `"gradual"` removes them for good, step by step. A
+# `PruningConfig` is any other: here one in which filters fade over the first 60 % of
+# the run, and half of the gradients that masked filters get are dropped.
 
 # %%
+fading = PruningConfig(
+    rate=schedules.cubic(end=0.6),
+    weight_mask=schedules.decay(end=0.6),
+    suppression=schedules.cubic(end=0.6),
+    dropout=0.5,
+)
 for name, method in {
-    "pruned at once": "hard",
-    "soft": "asfp",
-    "PGMPF, nothing dropped": PruningConfig.preset("pgmpf", dropout=0.0),
+    "hard": "hard",
+    "asfp": "asfp",
+    "a method of one's own": fading,
 }.items():
     model = pgmpf_tf.wrap(
         keras.models.load_model("dense.keras"), rate=0.5, method=method, seed=0
