@@ -10,7 +10,8 @@ A sweep is a JSON file:
       "baseline": {"dense_epochs": 20},
       "variants": {"pgmpf": {"method": "pgmpf"}, "sfp": {"method": "sfp"}},
       "rates": [0.4, 0.7],
-      "seeds": [0, 1, 2]
+      "seeds": [0, 1, 2],
+      "reference": "pgmpf"
     }
 
 `settings` are for all runs; `baseline` adds those of the dense training that comes
@@ -19,8 +20,14 @@ first, once per seed, or names the folder of another sweep that has done it, wit
 `rate`. In the texts of a variant, `{seed}` and `{rate}` stand for those of the run;
 `{"method": "baseline", "baseline": null, "dense_epochs": 30, "model":
 "runs/main/pgmpf/rate{rate}/seed{seed}/compacted.keras"}` trains the small network from
-scratch. Every run has its own folder below --output_dir; finished runs are skipped, and
-one that was killed goes on.
+scratch. A value may depend on the rate: `{"epochs": {"0.4": 10, "0.7": 14}}`. With a
+`reference`, experiments.tables compares all others with that variant.
+
+Every run has its own folder below --output_dir; finished runs are skipped, one that was
+killed goes on, and one at which another process works is left to it: the same command
+may run several times at once. For hours in the background:
+
+    nohup python -m experiments.sweep experiments/sweeps/main.json > main.log &
 """
 
 from __future__ import annotations
@@ -38,10 +45,14 @@ import rich
 from absl import flags
 
 from experiments.run import runner as runs
+from experiments.run.directory import FolderInUse
 from experiments.run.launching import launch
 from experiments.run.settings import Settings, resolve
+from pgmpf_tf._files import write_text
 
 BASELINE = "baseline"
+SWEEP_FILE = "sweep.json"
+"""What a sweep's folder holds beside the runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +83,7 @@ def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
     Raises:
         ValueError: if the JSON is not a sweep, or a setting is unknown or out of range.
     """
-    keys = {"recipe", "settings", "baseline", "variants", "rates", "seeds"}
-    needed = {"baseline", "variants", "seeds"}
-    if not isinstance(content, Mapping) or not needed <= set(content) <= keys:
-        found = sorted(content) if isinstance(content, Mapping) else type(content)
-        raise ValueError(
-            f"A sweep has {', '.join(sorted(needed))} and may have "
-            f"{', '.join(sorted(keys - needed))}. Received: {found}"
-        )
+    _check(content)
     recipe, common = content.get("recipe", "quick"), content.get("settings", {})
     planned = []
     for seed in content["seeds"]:
@@ -104,13 +108,48 @@ def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
     return planned
 
 
+def _check(content: Mapping[str, Any]) -> None:
+    keys = {
+        "recipe",
+        "settings",
+        "baseline",
+        "variants",
+        "rates",
+        "seeds",
+        "reference",
+    }
+    needed = {"baseline", "variants", "seeds"}
+    if not isinstance(content, Mapping) or not needed <= set(content) <= keys:
+        found = sorted(content) if isinstance(content, Mapping) else type(content)
+        raise ValueError(
+            f"A sweep has {', '.join(sorted(needed))} and may have "
+            f"{', '.join(sorted(keys - needed))}. Received: {found}"
+        )
+    reference = content.get("reference")
+    if reference is not None and reference not in content["variants"]:
+        raise ValueError(
+            f"`reference` must be one of {', '.join(content['variants'])}. Received: "
+            f"reference={reference!r}"
+        )
+
+
 def _fill_in(
     changes: Mapping[str, Any], seed: int, rate: float | None
 ) -> dict[str, Any]:
-    return {
-        name: value.format(seed=seed, rate=rate) if isinstance(value, str) else value
-        for name, value in changes.items()
-    }
+    """A variant's settings for one seed and rate."""
+    filled = {}
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            if str(rate) not in value:
+                raise ValueError(
+                    f"`{name}` has values for {', '.join(value)}, and none for the "
+                    f"rate {rate}."
+                )
+            value = value[str(rate)]
+        if isinstance(value, str):
+            value = value.format(seed=seed, rate=rate)
+        filled[name] = value
+    return filled
 
 
 def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
@@ -120,7 +159,8 @@ def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
         planned: the runs, see `plan`.
 
     Returns:
-        The runs that failed, and why; the others are finished.
+        The runs that this call has not brought to an end, and why: those that failed,
+        and those at which another process works.
     """
     failed: list[tuple[PlannedRun, Exception]] = []
     started = time.monotonic()
@@ -135,6 +175,9 @@ def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
         rich.print(f"[bold]Run {number} of {len(left)}{estimate}:[/bold] {run.folder}")
         try:
             runs.run(run.settings, run.folder)
+        except FolderInUse as error:
+            rich.print(f"left to the other: {error}")
+            failed.append((run, error))
         except (ValueError, FileNotFoundError) as error:
             # The others do not depend on it, but for those that prune this baseline.
             rich.print(f"[red]failed:[/red] {error}")
@@ -155,12 +198,15 @@ def main(arguments: list[str]) -> None:
     path = Path(arguments[0])
     output_dir = Path(flags.FLAGS.output_dir or Path("runs") / path.stem)
     try:
-        planned = plan(json.loads(path.read_text("utf-8")), output_dir)
+        content = json.loads(path.read_text("utf-8"))
+        planned = plan(content, output_dir)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    # Tables are made of the runs and of what they were meant to compare.
+    write_text(output_dir / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
     failed = execute(planned)
     if failed:
-        sys.exit(f"{len(failed)} of {len(planned)} runs failed.")
+        sys.exit(f"{len(failed)} of {len(planned)} runs have not come to their end.")
     rich.print(f"All {len(planned)} runs in {output_dir} are finished.")
 
 

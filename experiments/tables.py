@@ -1,129 +1,51 @@
-"""Turns the runs of a sweep into a table, figures, and a summary in JSON.
+"""Turns the runs of a sweep into a table, figures, and a record in JSON.
 
     python -m experiments.tables runs/main
+    python -m experiments.tables runs/main --results_dir=experiments/results
+    python -m experiments.tables
 
-Writes NAME.md, NAME.json, NAME_curves.png (accuracy of the masked network after every
-epoch) and NAME_macs.png (accuracy of the small network over its multiply-accumulates).
+The first writes NAME.md, NAME.json, NAME_curves.png (accuracy after every epoch on the
+images held out), NAME_macs.png and NAME_cost.png (test accuracy over
+multiply-accumulates, and over the processor time of training) into the sweep's folder,
+the second into another.
+The third writes all tables and figures of --results_dir anew, from the records there.
 Runs that experiments.studies.unstructured has measured bring their rival along.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
+import rich
 from absl import flags
+from scipy import stats
 
 from experiments.run.launching import launch
-from experiments.studies import figures
-from experiments.sweep import BASELINE
-from pgmpf_tf._files import staged
+from experiments.studies import figures, sweep_records
+from experiments.studies.sweep_records import DENSE, Record
+from pgmpf_tf._files import staged, write_text
 
-DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
-"""Rows that are no variants of the sweep: they cost all multiply-accumulates."""
+CONFIDENCE = 0.95
+RESULTS = "experiments/results"
 
 _MEASURES = ("accuracy", "macs", "params", "bytes", "gzip_bytes", "latency_ms")
 
-Record = dict[str, Any]
-"""One network of one run, see `collect`."""
 
+def summarize(records: list[Record], reference: str | None = None) -> list[Record]:
+    """Mean and spread over seeds, and the paired difference to a reference.
 
-def collect(folder: Path) -> list[Record]:
-    """The networks that the finished runs below a sweep's folder ended with.
-
-    Args:
-        folder: the sweep's folder.
-
-    Returns:
-        A record per run, and for the dense network of each seed and each rival of
-        experiments.studies.unstructured: variant, rate, seed, accuracy, MACs,
-        parameters, what is known of its TFLite file, the accuracy of the masked
-        network after every epoch, seconds of training, settings, and where it ran.
-
-    Raises:
-        ValueError: if there is no finished pruning run.
-    """
-    records: list[Record] = []
-    dense: dict[int, Record] = {}
-    for path in sorted(folder.rglob("result.json")):
-        variant = path.relative_to(folder).parts[0]
-        if variant == BASELINE:
-            continue
-        result = json.loads(path.read_text("utf-8"))
-        # A network from scratch is small, and has no dense one before it.
-        pruned = "small" in result
-        record = _record(result, variant, result["small" if pruned else "dense"])
-        record["seconds"] = result["training_seconds"]
-        records.append(record)
-        if not pruned:
-            continue
-        record["curve"] = _curve(path.with_name("metrics.jsonl"))
-        base = _record(result, DENSE, result["dense"]) | {"rate": 0.0, "budget": []}
-        base = dense.setdefault(base["seed"], base)
-        measured = path.with_name("unstructured.json")
-        if measured.is_file():
-            rows = json.loads(measured.read_text("utf-8"))
-            record.update(_file(rows["small"]))
-            base.update(_file(rows["dense"]))
-            # As wide as the dense network: it saves no multiply-accumulates.
-            rival = {
-                "variant": UNSTRUCTURED,
-                "curve": [],
-                "seconds": 0,
-                "accuracy": rows["unstructured"]["accuracy"],
-                "params": rows["unstructured"]["parameters"],
-            }
-            file = _file(rows["unstructured"])
-            records.append(record | rival | {"macs": base["macs"]} | file)
-    if not records:
-        raise ValueError(f"No finished pruning run below {folder}")
-    return [*dense.values(), *records]
-
-
-def _record(result: Record, variant: str, row: Record) -> Record:
-    settings = result["settings"]
-    return {
-        "variant": variant,
-        "rate": settings["rate"],
-        "budget": settings.get("budget", []),
-        "seed": settings["seed"],
-        "accuracy": row["accuracy"],
-        "macs": row["conv_macs"],
-        "params": row["params"],
-        **_file(row.get("exports", {}).get("tflite", {})),
-        "curve": [],
-        "seconds": 0,
-        "settings": settings,
-        "environment": result["environment"],
-    }
-
-
-def _file(row: Record) -> Record:
-    return {key: row.get(key) for key in ("bytes", "gzip_bytes", "latency_ms")}
-
-
-def _curve(metrics: Path) -> list[float]:
-    epochs = map(json.loads, metrics.read_text("utf-8").splitlines())
-    return [
-        round(epoch["val_accuracy"], 6)
-        for epoch in epochs
-        if epoch["stage"] == "pruned"
-    ]
-
-
-def summarise(records: list[Record]) -> list[Record]:
-    """Mean and spread over seeds, and the paired difference to the best rival.
-
-    The best rival of a variant is, among the others that prune at the same rate (or,
-    where every variant has its own rate, among all others that prune), the one with the
-    highest mean. The difference is taken seed by seed. Networks from scratch and those
-    of tfmot are compared with the best rival, but are none: they are no small network
+    The reference of a variant is the one that is named; where none is, the best rival:
+    among the others that prune at the same rate (or, where every variant has its own
+    rate, among all others that prune), the one with the highest mean. The difference is
+    taken seed by seed; its interval is Student's. Networks from scratch and those of
+    tfmot are compared with the best rival, but are none: they are no small network
     made of the seed's dense one.
 
     Args:
-        records: see `collect`.
+        records: see `experiments.studies.sweep_records`.
+        reference: a variant.
 
     Returns:
         A row per variant and rate, best first at each rate.
@@ -131,8 +53,6 @@ def summarise(records: list[Record]) -> list[Record]:
     groups: dict[tuple[str, float], list[Record]] = {}
     for record in records:
         groups.setdefault((record["variant"], record["rate"]), []).append(record)
-    rivals = {key: members for key, members in groups.items() if members[0]["curve"]}
-    own_rates = len(rivals) == len({variant for variant, _ in rivals})
     dense_macs = [record["macs"] for record in records if record["variant"] == DENSE]
     rows = []
     for (variant, rate), members in groups.items():
@@ -143,26 +63,44 @@ def summarise(records: list[Record]) -> list[Record]:
             "seeds": sorted(member["seed"] for member in members),
             "accuracy_std": _std([member["accuracy"] for member in members]),
         }
-        row |= {key: _mean(members, key) for key in _MEASURES}
+        row |= {key: _mean([m[key] for m in members]) for key in _MEASURES}
+        row["cost"] = {
+            key: _mean([m["cost"][key] for m in members]) for key in sweep_records.COST
+        }
         if dense_macs and variant != DENSE:
             row["macs_removed"] = 1 - row["macs"] / max(dense_macs)
-        others = [
-            group
-            for (other, other_rate), group in rivals.items()
-            if other != variant and (own_rates or other_rate == rate)
-        ]
-        if others and variant != DENSE:
-            best = max(
-                others,
-                key=lambda group: statistics.mean(one["accuracy"] for one in group),
-            )
-            row |= _paired(members, best)
+        compared = _reference(groups, variant, rate, reference)
+        if compared and variant != DENSE:
+            row |= _paired(members, compared)
         rows.append(row)
     return sorted(rows, key=lambda row: (row["rate"], -row["accuracy"]))
 
 
-def _paired(members: list[Record], rivals: list[Record]) -> Record:
-    by_seed = {rival["seed"]: rival["accuracy"] for rival in rivals}
+def _reference(
+    groups: dict[tuple[str, float], list[Record]],
+    variant: str,
+    rate: float,
+    reference: str | None,
+) -> list[Record]:
+    """The records that a variant is compared with; none if there are none."""
+    rivals = {key: members for key, members in groups.items() if members[0]["pruned"]}
+    own_rates = len(rivals) == len({other for other, _ in rivals})
+    others = [
+        members
+        for (other, other_rate), members in rivals.items()
+        if other != variant
+        and (own_rates or other_rate == rate)
+        and reference in (None, other)
+    ]
+    return max(others, key=lambda m: statistics.mean(_accuracies(m)), default=[])
+
+
+def _accuracies(records: list[Record]) -> list[float]:
+    return [record["accuracy"] for record in records]
+
+
+def _paired(members: list[Record], others: list[Record]) -> Record:
+    by_seed = {other["seed"]: other["accuracy"] for other in others}
     differences = [
         member["accuracy"] - by_seed[member["seed"]]
         for member in members
@@ -170,42 +108,56 @@ def _paired(members: list[Record], rivals: list[Record]) -> Record:
     ]
     if not differences:
         return {}
+    mean = statistics.mean(differences)
     return {
-        "best_rival": rivals[0]["variant"],
-        "difference": statistics.mean(differences),
+        "reference": others[0]["variant"],
+        "difference": mean,
         "difference_std": _std(differences),
+        "interval": interval(differences),
     }
 
 
-def _mean(records: list[Record], key: str) -> float | None:
-    """The mean of a figure, or None where there is none."""
-    values = [record[key] for record in records if record[key] is not None]
-    return statistics.mean(values) if values else None
+def interval(values: list[float]) -> list[float] | None:
+    """Student's confidence interval of a mean; None of less than two values."""
+    if len(values) < 2:
+        return None
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    half = float(quantile) * statistics.stdev(values) / len(values) ** 0.5
+    return [statistics.mean(values) - half, statistics.mean(values) + half]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of the values that there are, or None where there are none."""
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
 
 
 def _std(values: list[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def markdown(name: str, records: list[Record]) -> str:
+def markdown(name: str, records: list[Record], reference: str | None = None) -> str:
     """The summary as a Markdown table, with command, setting and hardware."""
     environment = records[0]["environment"]
-    minutes = sum(record["seconds"] for record in records) / 60
+    against = f"`{reference}`" if reference else "the best rival"
     lines = [
         f"# {name}",
         "",
         f"`python -m experiments.sweep experiments/sweeps/{name}.json`, then "
         f"`python -m experiments.tables runs/{name}`; {_setting(records)}; "
         f"{environment['cores']} cores ({environment['cpu']}), TensorFlow "
-        f"{environment['tensorflow']}, Keras {environment['keras']}; {minutes:.0f} "
-        "minutes of training without baselines.",
+        f"{environment['tensorflow']}, Keras {environment['keras']}; "
+        f"{_minutes(records):.0f} minutes of training in all.",
         "",
         "Test accuracy of the final (compacted) network in percent, mean and standard "
-        "deviation over seeds; the difference to the best rival is paired by seed. "
-        "MACs are those of the convolutions. Files and latency are TFLite's, float32.",
+        f"deviation over seeds. The difference to {against} is paired by seed; in "
+        f"brackets its {CONFIDENCE:.0%} interval (Student). MACs are those of the "
+        "convolutions. Cost is that of the variant's own training, per run: processor "
+        "seconds of all threads, and multiply-accumulates of all steps (three times "
+        "the network's per image). Files and latency are TFLite's, float32.",
         "",
     ]
-    rows = [_cells(row) for row in summarise(records)]
+    rows = [_cells(row) for row in summarize(records, reference)]
     titles = [title for title in rows[0] if any(row[title] != "-" for row in rows)]
     table = [titles, ["---"] * len(titles)]
     table += [[row[title] for title in titles] for row in rows]
@@ -213,10 +165,8 @@ def markdown(name: str, records: list[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _common(records: list[Record], key: str) -> Record:
-    """The entries of a dictionary in which all records agree."""
-    first, *others = (record[key] for record in records)
-    return {k: v for k, v in first.items() if all(o[k] == v for o in others)}
+def _minutes(records: list[Record]) -> float:
+    return sum(record["cost"]["seconds"] or 0 for record in records) / 60
 
 
 def _setting(records: list[Record]) -> str:
@@ -225,24 +175,33 @@ def _setting(records: list[Record]) -> str:
     text = f"{settings['model']} on {settings['dataset']}"
     if settings["train_examples"]:
         text += f" (first {settings['train_examples']:,} training images)"
-    epochs = sorted({len(record["curve"]) for record in records if record["curve"]})
-    return text + f", {' or '.join(map(str, epochs))} epochs of pruning"
+    if settings.get("input_size"):
+        text += f", {settings['input_size']} pixels wide"
+    pruned = {len(record["curve"]) for record in records if record["pruned"]}
+    return text + f", {' or '.join(map(str, sorted(pruned)))} epochs of pruning"
 
 
 def _cells(row: Record) -> dict[str, str]:
     difference = "-"
     if "difference" in row:
-        difference = _points(row["difference"], row["difference_std"], "+.2f")
-        difference += f" ({row['best_rival']})"
+        difference = f"{100 * row['difference']:+.2f}"
+        if row["interval"]:
+            low, high = (100 * end for end in row["interval"])
+            difference += f" [{low:+.2f}, {high:+.2f}]"
+        difference += f" ({row['reference']})"
+    spread = row["accuracy_std"]
     return {
         "variant": row["variant"],
         "rate": ", ".join(row["budget"]) or str(row["rate"]),
         "seeds": str(len(row["seeds"])),
-        "accuracy": _points(row["accuracy"], row["accuracy_std"], ".2f"),
-        "to best rival": difference,
+        "accuracy": f"{100 * row['accuracy']:.2f}"
+        + ("" if spread is None else f" ± {100 * spread:.2f}"),
+        "difference": difference,
         "MACs": f"{row['macs']:,.0f}",
         "removed": _shown(row.get("macs_removed"), ".1%"),
         "parameters": f"{row['params']:,.0f}",
+        "processor s": _shown(row["cost"]["processor_seconds"], ",.0f"),
+        "MACs trained": _shown(row["cost"]["macs"], ".3g"),
         "bytes": _shown(row["bytes"], ",.0f"),
         "gzip": _shown(row["gzip_bytes"], ",.0f"),
         "latency": _shown(row["latency_ms"], ".3f", " ms"),
@@ -253,32 +212,48 @@ def _shown(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None else format(value, form) + unit
 
 
-def _points(mean: float, std: float | None, form: str) -> str:
-    text = format(100 * mean, form)
-    return text if std is None else f"{text} ± {100 * std:.2f}"
+def write(
+    name: str, results: Path, sweep: dict[str, Any], records: list[Record]
+) -> str:
+    """Writes the table and the figures of a sweep, and returns the table."""
+    text = markdown(name, records, sweep.get("reference"))
+    with staged(results) as folder:
+        write_text(folder / f"{name}.md", text)
+        figures.draw_curves(records, folder / f"{name}_curves.png")
+        figures.draw_macs(records, folder / f"{name}_macs.png")
+        if any(record["cost"]["processor_seconds"] for record in records):
+            figures.draw_cost(records, folder / f"{name}_cost.png")
+    return text
 
 
 def define_flags() -> None:
     """Where to."""
-    flags.DEFINE_string("results_dir", "experiments/results", "Where to write.")
+    flags.DEFINE_string(
+        "results_dir",
+        None,
+        "Where to write. By default the sweep's own folder; without a sweep, the "
+        f"records are read and the tables written in {RESULTS}.",
+    )
 
 
 def main(arguments: list[str]) -> None:
-    """Writes the tables and figures of the sweep whose folder is named."""
-    folder, results = Path(arguments[0]), Path(flags.FLAGS.results_dir)
-    records = collect(folder)
-    name = folder.name
-    text = markdown(name, records)
-    shared = {key: _common(records, key) for key in ("settings", "environment")}
-    runs = [{k: v for k, v in record.items() if k not in shared} for record in records]
-    summary = shared | {"summary": summarise(records), "runs": runs}
-    with staged(results) as staging:
-        (staging / f"{name}.md").write_text(text, "utf-8")
-        (staging / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
-        figures.draw_curves(records, staging / f"{name}_curves.png")
-        figures.draw_macs(records, staging / f"{name}_macs.png")
-    print(text)
+    """Writes the tables and figures of one sweep, or of all that are on record."""
+    results = flags.FLAGS.results_dir
+    if arguments:
+        folder = Path(arguments[0])
+        results = Path(results or folder)
+        sweep, records = sweep_records.sweep_of(folder), sweep_records.collect(folder)
+        summary = summarize(records, sweep.get("reference"))
+        sweep_records.save(results / f"{folder.name}.json", sweep, records, summary)
+        print(write(folder.name, results, sweep, records))
+        return
+    results = Path(results or RESULTS)
+    for path in sorted(results.glob("*.json")):
+        content = sweep_records.load(path)
+        if content:
+            write(path.stem, results, *content)
+            rich.print(f"{path.stem}: table and figures")
 
 
 if __name__ == "__main__":
-    launch(main, define_flags, arguments=(1, 1))
+    launch(main, define_flags, arguments=(0, 1))

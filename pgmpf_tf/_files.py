@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_PREFIX, _SUFFIX = ".export-", ".partial"
+
 
 @contextlib.contextmanager
 def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,7 +28,7 @@ def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
     made = _missing_parents(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(prefix=".export-", suffix=".partial", dir=directory)
+        name = tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=directory)
     except OSError as error:
         _remove_empty(made)
         raise ValueError(
@@ -83,3 +85,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     path = Path(path)
     with staged(path.parent) as folder:
         (folder / path.name).write_text(text, "utf-8")
+
+
+def remove_leftovers(directory: str | os.PathLike[str]) -> None:
+    """Removes what processes that died in `staged` have left, at any depth.
+
+    Only for who knows that no other process is writing there.
+    """
+    for path in Path(directory).rglob(f"{_PREFIX}*{_SUFFIX}"):
+        shutil.rmtree(path, ignore_errors=True)

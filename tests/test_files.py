@@ -1,8 +1,9 @@
 import os
+import shutil
 
 import pytest
 
-from pgmpf_tf._files import staged
+from pgmpf_tf._files import remove_leftovers, staged
 
 
 def fill(folder, text):
@@ -55,3 +56,18 @@ def test_an_error_leaves_everything_as_it_was(tmp_path, error):
     with pytest.raises(error):
         fail(tmp_path / "a")
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
+    kept = tmp_path / "kept" / "entry"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    for place in (tmp_path, tmp_path / "kept"):
+        with staged(place) as folder:
+            fill(folder, "half")
+            (left,) = place.glob(".*")
+            copy = left.with_name(".export-copy.partial")
+            shutil.copytree(left, copy)
+    remove_leftovers(tmp_path)
+    assert kept.read_text() == "mine"
+    assert not [path for path in tmp_path.rglob("*") if path.name[0] == "."]

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from experiments.data import datasets
 from experiments.data.datasets import Data
-from experiments.data.recipes import RECIPES
+from experiments.data.preprocessing import PREPROCESSING
 from experiments.networks import models
 from experiments.run.evaluation import environment
 from experiments.run.launching import launch
@@ -60,20 +60,20 @@ class Case:
 
 
 def small_images(folder: pathlib.Path, images: int) -> Data:
-    """Noise of CIFAR-10's size, in memory, under CIFAR-10's recipe."""
+    """Noise of CIFAR-10's size, in memory, prepared as CIFAR-10's."""
     del folder
     rng = np.random.default_rng(0)
     count = 10 * images
     pixels = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     labels = rng.integers(0, CLASSES, count)
     train = tf.data.Dataset.from_tensor_slices((pixels, labels))
-    recipe = RECIPES["cifar10"]
+    preprocessing = PREPROCESSING["cifar10"]
     rest = train.take(1)
-    return Data("cifar10-like", recipe, CLASSES, train, rest, rest)
+    return Data("cifar10-like", preprocessing, CLASSES, train, rest, rest)
 
 
 def jpeg_files(folder: pathlib.Path, images: int) -> Data:
-    """A folder of JPEG files, under ImageNet's recipe."""
+    """A folder of JPEG files, prepared as ImageNet's."""
     rng = np.random.default_rng(0)
     for number in range(images):
         split = "train" if number else "test"

@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from experiments.data import sources
-from experiments.data.recipes import RECIPES, Recipe
+from experiments.data.preprocessing import PREPROCESSING, Preprocessing
 
 # Examples that the shuffle buffer holds of a set that is read from files, image by
 # image; of a set in memory it holds all.
@@ -26,7 +26,7 @@ class Data:
 
     Attributes:
         name: the data set's name.
-        recipe: how images are transformed.
+        preprocessing: how images are transformed.
         num_classes: number of classes.
         train: raw training examples `(image, label)` in a fixed order; an image is an
             array of pixels, or the content of its file.
@@ -35,7 +35,7 @@ class Data:
     """
 
     name: str
-    recipe: Recipe
+    preprocessing: Preprocessing
     num_classes: int
     train: tf.data.Dataset
     validation: tf.data.Dataset
@@ -54,8 +54,8 @@ class Data:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the network's input."""
-        size = self.recipe.input_size
-        return (size, size, len(self.recipe.mean))
+        size = self.preprocessing.input_size
+        return (size, size, len(self.preprocessing.mean))
 
     def steps(self, batch_size: int) -> int:
         """Batches in one epoch of training, the last one perhaps smaller."""
@@ -90,7 +90,7 @@ class Data:
             ) -> tuple[tf.Tensor, tf.Tensor]:
                 image, label = example
                 image_seed = tf.random.fold_in(epoch_seed, tf.cast(index, tf.int32))
-                return self.recipe.train_image(image, image_seed), label
+                return self.preprocessing.train_image(image, image_seed), label
 
             return (
                 self.train.enumerate()
@@ -112,7 +112,7 @@ class Data:
 
     def _in_order(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         def prepare(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            return self.recipe.test_image(image), label
+            return self.preprocessing.test_image(image), label
 
         batches = examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size)
         return _sharded_by_example(batches).prefetch(tf.data.AUTOTUNE)
@@ -130,7 +130,7 @@ def load(
     """Loads a data set; prepares or downloads it first where that is needed.
 
     Args:
-        name: a key of `RECIPES`.
+        name: a key of `PREPROCESSING`.
         data_dir: the folder with the original files: the four gzip files of
             `fashion_mnist` (by default Debian's package is looked for), the archive of
             `cifar10` or `cifar100`, the tar files of `imagenet2012`; for `folder` a
@@ -148,9 +148,9 @@ def load(
         ValueError: if an argument is out of range.
         FileNotFoundError: if `data_dir` lacks the files.
     """
-    if name not in RECIPES:
+    if name not in PREPROCESSING:
         raise ValueError(
-            f"Unknown data set. Known: {', '.join(RECIPES)}. Received: name={name!r}"
+            f"`name` must be one of {', '.join(PREPROCESSING)}. Received: name={name!r}"
         )
     if input_size is not None and input_size < 1:
         raise ValueError(
@@ -183,8 +183,10 @@ def load(
                 f"Received: train_examples={train_examples}"
             )
         train = train.take(train_examples)
-    recipe = RECIPES[name] if input_size is None else RECIPES[name].resized(input_size)
-    return Data(name, recipe, classes, train, validation, test)
+    preprocessing = PREPROCESSING[name]
+    if input_size is not None:
+        preprocessing = preprocessing.resized(input_size)
+    return Data(name, preprocessing, classes, train, validation, test)
 
 
 def _part(examples: tf.data.Dataset, held_out: int, wanted: bool) -> tf.data.Dataset:

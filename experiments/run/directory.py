@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from experiments.run.settings import Settings
-from pgmpf_tf._files import staged, write_text
+from pgmpf_tf._files import remove_leftovers, staged, write_text
+
+
+class FolderInUse(ValueError):
+    """Another process is at work in the folder of a run."""
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that dies with the process; the file is gone afterwards."""
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FolderInUse(
+                    f"Another process is at work in {path.parent}. Wait for its end, "
+                    "or choose another `output_dir`."
+                ) from error
+            # Who held it before may have removed the file that was opened here.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
 
 
 class RunDirectory:
@@ -24,7 +52,7 @@ class RunDirectory:
     `report.html` is for people.
 
     Args:
-        path: the folder; made if it does not exist.
+        path: the folder.
         settings: what the run does.
         writable: False for the workers other than the chief, who leave no trace.
 
@@ -33,7 +61,11 @@ class RunDirectory:
     """
 
     def __init__(
-        self, path: str | os.PathLike, settings: Settings, *, writable: bool = True
+        self,
+        path: str | os.PathLike[str],
+        settings: Settings,
+        *,
+        writable: bool = True,
     ) -> None:
         self.path = Path(path)
         self.settings = settings
@@ -42,14 +74,34 @@ class RunDirectory:
             raise ValueError(
                 f"`output_dir` must be a folder. Received: output_dir={str(path)!r}"
             )
-        if (self.path / "settings.json").is_file():
+        self._check_settings()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Makes the folder, and keeps other processes out of it meanwhile.
+
+        What a killed process has left half-written is removed.
+
+        Raises:
+            FolderInUse: another process is at work there.
+            ValueError: the folder holds a run with other settings by now.
+        """
+        if not self.writable:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path / ".lock"):
+            remove_leftovers(self.path)
             self._check_settings()
-        elif writable:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._write_json("settings.json", settings.to_json())
+            if not (self.path / "settings.json").is_file():
+                self._write_json("settings.json", self.settings.to_json())
+            yield
 
     def _check_settings(self) -> None:
-        before = json.loads((self.path / "settings.json").read_text("utf-8"))
+        path = self.path / "settings.json"
+        if not path.is_file():
+            return
+        before = json.loads(path.read_text("utf-8"))
         now = self.settings.to_json()
         # Where the data lie has no influence on the outcome.
         places = {"data_dir", "tfds_dir"}

@@ -33,15 +33,15 @@ def finished_run(
     Raises:
         ValueError: the folder holds no finished run with both networks.
     """
-    settings = folder / "settings.json"
+    record = folder / "settings.json"
     paths = {"dense": folder / "dense.keras", "small": folder / "compacted.keras"}
-    missing = [str(p) for p in (settings, *paths.values()) if not p.is_file()]
+    missing = [str(p) for p in (record, *paths.values()) if not p.is_file()]
     if missing:
         raise ValueError(
             "`run_dir` must be the folder of a finished run of experiments.train. "
             f"Received: run_dir={str(folder)!r}, without {', '.join(missing)}"
         )
-    settings = Settings.from_json(json.loads(settings.read_text("utf-8")))
+    settings = Settings.from_json(json.loads(record.read_text("utf-8")))
     networks = {
         name: keras.saving.load_model(path, compile=False)
         for name, path in paths.items()
@@ -56,6 +56,7 @@ def load_data(settings: Settings) -> Data:
         data_dir=settings.data_dir,
         tfds_dir=settings.tfds_dir,
         train_examples=settings.train_examples,
+        held_out=settings.held_out,
         input_size=settings.input_size,
     )
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 import pgmpf_tf
 from experiments.run.directory import RunDirectory
+from experiments.run.records import COST
 from pgmpf_tf.exporting import ExportReport
 
 
@@ -26,7 +27,8 @@ def table(result: dict[str, Any]) -> Table:
         network that there is.
     """
     settings = result["settings"]
-    columns = {k: result[k] for k in ("dense", "small") if k in result}
+    present = [name for name in ("dense", "small") if name in result]
+    columns: dict[str, Any] = {name: result[name] for name in present}
     view = Table(title=f"{settings['model']} on {settings['dataset']}")
     view.add_column("")
     for name in columns:
@@ -51,7 +53,9 @@ _PAIRS = (
 )
 
 
-def _agreement(agreement, pair, columns):
+def _agreement(
+    agreement: dict[str, float], pair: str, columns: dict[str, Any]
+) -> list[str]:
     """The two figures of a pair of networks, in the last two columns."""
     deviation = f"deviation {agreement[f'{pair}_deviation']:.0e}"
     same = f"same class {agreement[f'{pair}_same_classes']:.0%}"
@@ -61,13 +65,13 @@ def _agreement(agreement, pair, columns):
 
 
 def _export(kind: str, value: str) -> Callable[[dict[str, Any]], Any]:
-    def read(column):
+    def read(column: dict[str, Any]) -> Any:
         return column.get("exports", {}).get(kind, {}).get(value)
 
     return read
 
 
-_ROWS: tuple[tuple[str, Callable, Callable], ...] = (
+_ROWS: tuple[tuple[str, Callable[[Any], Any], Callable[[Any], str]], ...] = (
     ("test accuracy", lambda c: c["accuracy"], "{:.2%}".format),
     ("test accuracy, TFLite", lambda c: c.get("tflite_accuracy"), "{:.2%}".format),
     ("parameters", lambda c: c["params"], "{:,}".format),
@@ -83,7 +87,7 @@ _ROWS: tuple[tuple[str, Callable, Callable], ...] = (
 )
 
 
-def _change(label, values):
+def _change(label: str, values: list[float]) -> list[str]:
     if len(values) < 2:
         return []
     dense, small = values
@@ -117,9 +121,11 @@ def write_page(
     page.save(directory.path / "report.html")
 
 
-def _histories(directory, pruned):
+def _histories(
+    directory: RunDirectory, pruned: pgmpf_tf.PrunedModel
+) -> list[keras.callbacks.History]:
     """What `fit` would have returned for each stage, had nothing interrupted it."""
-    stages = {}
+    stages: dict[str, list[dict[str, Any]]] = {}
     for record in directory.metrics:
         stages.setdefault(record["stage"], []).append(record)
     histories = []
@@ -129,7 +135,7 @@ def _histories(directory, pruned):
         history.history = {
             name: [record[name] for record in records]
             for name in records[0]
-            if name not in ("stage", "epoch", "seconds")
+            if name not in ("stage", "epoch", *COST)
         }
         if stage == "pruned":
             history.set_model(pruned)

@@ -16,6 +16,7 @@ from experiments.data.datasets import Data
 from experiments.networks import models
 from experiments.run import evaluation, presentation, stages, strategies
 from experiments.run.directory import RunDirectory
+from experiments.run.records import cost
 from experiments.run.settings import Settings
 from experiments.studies import quantization
 from pgmpf_tf.exporting import ExportReport
@@ -39,6 +40,7 @@ def run(
     Raises:
         ValueError: if settings do not fit the model, the data or the folder.
         FileNotFoundError: if files of the data set or the baseline are missing.
+        FolderInUse: if another process is at work in the folder.
     """
     keras.utils.set_random_seed(settings.seed)
     if settings.baseline is not None and not Path(settings.baseline).is_file():
@@ -54,16 +56,17 @@ def run(
     directory = RunDirectory(output_dir, settings, writable=writable)
     if directory.result is not None:
         return directory.result
-    _train_dense(data, directory, strategy)
-    strategies.wait_for_all(strategy)
-    if settings.method != "baseline":
-        _train_pruned(data, directory, strategy)
-    if not writable:
-        return {}
-    rich.print("[bold]Exporting and measuring[/bold]")
-    result = _measure(data, directory)
-    directory.finish(result)
-    return result
+    with directory.opened():
+        _train_dense(data, directory, strategy)
+        strategies.wait_for_all(strategy)
+        if settings.method != "baseline":
+            _train_pruned(data, directory, strategy)
+        if not writable:
+            return {}
+        rich.print("[bold]Exporting and measuring[/bold]")
+        result = _measure(data, directory)
+        directory.finish(result)
+        return result
 
 
 def _build(data: Data, settings: Settings) -> keras.Model:
@@ -98,117 +101,133 @@ def _wrap(
     )
 
 
-def _train_dense(data, directory, strategy):
+def _train_dense(
+    data: Data, directory: RunDirectory, strategy: tf.distribute.Strategy | None
+) -> None:
     settings = directory.settings
     if settings.baseline is not None:
         dense = keras.saving.load_model(settings.baseline, compile=False)
         directory.save_model(dense, directory.model_path("dense"))
     elif settings.dense_epochs:
 
-        def make_model():
+        def make_model(_: keras.Model | None) -> keras.Model:
             model = _build(data, settings)
             if strategies.is_multi_worker(strategy):
                 # Plain training, but Keras' own `fit` fails on several workers.
                 model = pgmpf_tf.wrap(model, rate=0.0, method="sfp")
             return model
 
-        stages.train(
-            "dense",
-            make_model,
-            data,
-            directory,
-            epochs=settings.dense_epochs,
-            learning_rate=settings.learning_rate,
-            strategy=strategy,
+        stage = stages.Stage(
+            "dense", settings.dense_epochs, settings.learning_rate, make_model
         )
+        stages.train(stage, data, directory, strategy)
 
 
-def _train_pruned(data, directory, strategy):
+def _train_pruned(
+    data: Data, directory: RunDirectory, strategy: tf.distribute.Strategy | None
+) -> None:
     settings = directory.settings
 
-    def dense():
+    def dense() -> keras.Model:
         return keras.saving.load_model(directory.model_path("dense"), compile=False)
 
-    def make_model():
-        if not settings.warm_start:
-            return _wrap(_build(data, settings), settings)
-        return _wrap(dense(), settings, dense() if settings.distillation else None)
+    def make_model(teacher: keras.Model | None) -> keras.Model:
+        model = dense() if settings.warm_start else _build(data, settings)
+        return _wrap(model, settings, teacher)
 
-    stages.train(
+    warm, cold = settings.prune_learning_rate, settings.learning_rate
+    stage = stages.Stage(
         "pruned",
+        settings.epochs,
+        warm if settings.warm_start else cold,
         make_model,
-        data,
-        directory,
-        epochs=settings.epochs,
-        learning_rate=(
-            settings.prune_learning_rate
-            if settings.warm_start
-            else settings.learning_rate
-        ),
-        strategy=strategy,
         make_teacher=dense if settings.distillation else None,
     )
+    stages.train(stage, data, directory, strategy)
 
 
-def _measure(data, directory):
-    """Evaluates the files of the run: what is measured is what was written."""
+def _measure(data: Data, directory: RunDirectory) -> dict[str, Any]:
+    """Evaluates the files of the run: what is measured is what was written.
+
+    This is the only place that reads the test images, unless nothing is held out.
+    """
     settings = directory.settings
     started = time.perf_counter()
     images, labels = evaluation.test_set(data, settings.batch_size)
+    measuring = _Measuring(directory, images, labels)
     result: dict[str, Any] = {"settings": settings.to_json()}
-    exports: dict[str, ExportReport] = {}
     if settings.warm_start:
-        dense = keras.saving.load_model(directory.model_path("dense"), compile=False)
-        result["dense"], _ = _measure_model(
-            dense, "dense", directory, images, labels, exports
-        )
+        result["dense"], _ = measuring.measure("dense")
     if settings.method != "baseline":
-        pruned = keras.saving.load_model(directory.model_path("pruned"), compile=False)
-        masked = pruned.predict(images, settings.batch_size, verbose=0)
-        path = directory.model_path("compacted")
-        directory.save_model(pgmpf_tf.compact(pruned), path)
-        small = keras.saving.load_model(path, compile=False)
-        result["masked"] = {"accuracy": evaluation.accuracy(masked, labels)}
-        result["small"], outputs = _measure_model(
-            small, "compacted", directory, images, labels, exports
-        )
-        result["agreement"] = _agreement(masked, outputs)
-        if settings.quantize != "none":
-            quantized = _quantize(small, data, directory, images)
-            exports[f"compacted, {settings.quantize}"] = quantized
-            result["quantized"] = _as_json(quantized)
-        presentation.write_page(directory, pruned, small, exports)
-    seconds = sum(record["seconds"] for record in directory.metrics)
-    result["training_seconds"] = round(seconds, 1)
+        result |= _measure_pruned(data, measuring)
+    result["cost"] = cost(directory.metrics)
     result["measuring_seconds"] = round(time.perf_counter() - started, 1)
     result["environment"] = evaluation.environment()
     return result
 
 
-def _measure_model(model, stage, directory, images, labels, exports):
-    """Accuracy, cost and exports of a model; its outputs by where they come from.
-
-    What is exported goes into `exports` too, under the name of the stage.
-    """
+def _measure_pruned(data: Data, measuring: _Measuring) -> dict[str, Any]:
+    """The part of the result that is about the masked and the small network."""
+    directory = measuring.directory
     settings = directory.settings
-    outputs = {"keras": model.predict(images, settings.batch_size, verbose=0)}
-    row: dict[str, Any] = {
-        "accuracy": evaluation.accuracy(outputs["keras"], labels)
-    } | evaluation.cost(model, directory.model_path(stage))
-    if settings.formats:
-        report = pgmpf_tf.export(
-            model,
-            directory.path / "exports" / stage,
-            settings.formats,
-            verification_data=images,
-        )
-        exports[stage] = report
-        row["exports"] = _as_json(report)
-    if "tflite" in settings.formats:
-        path = report["tflite"].path
-        outputs["tflite"] = evaluation.tflite_outputs(path, images, settings.batch_size)
-        row["tflite_accuracy"] = evaluation.accuracy(outputs["tflite"], labels)
-    return row, outputs
+    pruned = keras.saving.load_model(directory.model_path("pruned"), compile=False)
+    masked = pruned.predict(measuring.images, settings.batch_size, verbose=0)
+    directory.save_model(pgmpf_tf.compact(pruned), directory.model_path("compacted"))
+    row, outputs = measuring.measure("compacted")
+    result = {
+        "masked": {"accuracy": evaluation.accuracy(masked, measuring.labels)},
+        "small": row,
+        "agreement": _agreement(masked, outputs),
+    }
+    exports = measuring.exports
+    small = measuring.networks["compacted"]
+    if settings.quantize != "none":
+        quantized = _quantize(small, data, directory, measuring.images)
+        exports = exports | {f"compacted, {settings.quantize}": quantized}
+        result["quantized"] = _as_json(quantized)
+    presentation.write_page(directory, pruned, small, exports)
+    return result
+
+
+class _Measuring:
+    """Measures the networks of a run on its test images.
+
+    Attributes:
+        networks: those that were measured, by the stage.
+        exports: what was exported of them, likewise.
+    """
+
+    def __init__(
+        self, directory: RunDirectory, images: np.ndarray, labels: np.ndarray
+    ) -> None:
+        self.directory = directory
+        self.images, self.labels = images, labels
+        self.networks: dict[str, keras.Model] = {}
+        self.exports: dict[str, ExportReport] = {}
+
+    def measure(self, stage: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Accuracy, cost and exports; and the outputs, by where they come from."""
+        settings = self.directory.settings
+        path = self.directory.model_path(stage)
+        model = self.networks[stage] = keras.saving.load_model(path, compile=False)
+        size = settings.batch_size
+        outputs = {"keras": model.predict(self.images, size, verbose=0)}
+        row: dict[str, Any] = {
+            "accuracy": evaluation.accuracy(outputs["keras"], self.labels)
+        } | evaluation.cost(model, path)
+        if settings.formats:
+            report = self.exports[stage] = pgmpf_tf.export(
+                model,
+                self.directory.path / "exports" / stage,
+                settings.formats,
+                verification_data=self.images,
+            )
+            row["exports"] = _as_json(report)
+        if "tflite" in settings.formats:
+            file = report["tflite"].path
+            outputs["tflite"] = evaluation.tflite_outputs(file, self.images, size)
+            row["tflite_accuracy"] = evaluation.accuracy(outputs["tflite"], self.labels)
+        return row, outputs
 
 
 def _agreement(masked: np.ndarray, outputs: dict[str, np.ndarray]) -> dict[str, float]:
@@ -222,7 +241,9 @@ def _agreement(masked: np.ndarray, outputs: dict[str, np.ndarray]) -> dict[str, 
     }
 
 
-def _quantize(model, data, directory, images):
+def _quantize(
+    model: keras.Model, data: Data, directory: RunDirectory, images: np.ndarray
+) -> ExportReport:
     settings = directory.settings
     if settings.qat_epochs:
         model = quantization.quantize_aware(model, data, settings, settings.qat_epochs)
@@ -237,7 +258,7 @@ def _quantize(model, data, directory, images):
     )
 
 
-def _as_json(report) -> dict[str, Any]:
+def _as_json(report: ExportReport) -> dict[str, Any]:
     return {
         artifact.format: {
             "precision": artifact.precision,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 from pgmpf_tf import Budget, PruningConfig, schedules
 from pgmpf_tf.budgets.budget import RESOURCES
@@ -140,6 +139,12 @@ class Settings:
     train_examples: int | None = _setting(
         None, "Train on the first so many images only."
     )
+    held_out: int | None = _setting(
+        None,
+        "So many training images, evenly spread, are not trained on but watched after "
+        "every epoch; a tenth by default. Test images are read once, at the end. "
+        "With 0, as in the published recipes, they are watched instead.",
+    )
     num_classes: int | None = _setting(
         None, "Outputs of the network, at least the data set's classes, the default."
     )
@@ -163,6 +168,8 @@ class Settings:
         ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 self._refuse(name, "at least 1")
+        if self.held_out is not None and self.held_out < 0:
+            self._refuse("held_out", "at least 0")
         for name in ("learning_rate", "prune_learning_rate", "lr_factor"):
             if getattr(self, name) <= 0:
                 self._refuse(name, "positive")
@@ -186,7 +193,7 @@ class Settings:
             self.pruning_config()
             self.target()
 
-    def _refuse(self, name: str, allowed: str) -> typing.NoReturn:
+    def _refuse(self, name: str, allowed: str) -> NoReturn:
         raise ValueError(
             f"`{name}` must be {allowed}. Received: {name}={getattr(self, name)!r}"
         )
@@ -249,14 +256,19 @@ class Settings:
                 f"Unknown settings {', '.join(unknown)}. Known: "
                 f"{', '.join(sorted(known))}"
             )
-        return cls(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
 
 
 def _parse(value: str) -> Any:
     """The number, the truth value or the schedule that a text means, or the text."""
-    forms = {**schedules.FORMS, "every_epochs": schedules.every_epochs}
+    forms: dict[str, Callable[..., Any]] = {
+        **schedules.FORMS,
+        "every_epochs": schedules.every_epochs,
+    }
     try:
         node = ast.parse(value, mode="eval").body
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -273,6 +285,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
     "cifar": {
         "method": "pgmpf_published",
+        "held_out": 0,
         "dataset": "cifar10",
         "model": "resnet56",
         "dense_epochs": 200,
@@ -287,6 +300,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     "imagenet": {
         "method": "pgmpf_published",
+        "held_out": 0,
         "dataset": "imagenet2012",
         "model": "resnet34",
         "dense_epochs": 0,
@@ -302,6 +316,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
     "imagenet_pretrained": {
         "method": "pgmpf_published",
+        "held_out": 0,
         "dataset": "imagenet2012",
         "model": "resnet50",
         "dense_epochs": 0,
@@ -340,12 +355,17 @@ def resolve(recipe: str = "quick", **changes: Any) -> Settings:
         The settings.
 
     Raises:
-        ValueError: if the recipe or a field is unknown, a value is out of range, or a
-            pretrained recipe gets no baseline.
+        ValueError: if the recipe or a field is unknown, a value is out of range, both
+            a rate and a budget are given, or a pretrained recipe gets no baseline.
     """
     if recipe not in RECIPES:
         raise ValueError(
             f"`recipe` must be one of {', '.join(RECIPES)}. Received: recipe={recipe!r}"
+        )
+    if changes.get("budget") and "rate" in changes:
+        raise ValueError(
+            "`rate` and `budget` exclude each other. Received: "
+            f"rate={changes['rate']!r}, budget={changes['budget']!r}"
         )
     fields = dict(RECIPES[recipe])
     base = Settings(**fields)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-import time
 from collections.abc import Callable
 
 import keras
@@ -14,90 +14,135 @@ import pgmpf_tf
 from experiments.data.datasets import Data
 from experiments.run import strategies
 from experiments.run.directory import RunDirectory
+from experiments.run.records import EpochRecord
 from experiments.run.settings import Settings
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What is trained, and how long.
+
+    Attributes:
+        name: `"dense"` or `"pruned"`: names the files and the metrics.
+        epochs: epochs in all.
+        learning_rate: at the start of the schedule.
+        make_model: builds the model to start from; takes the teacher.
+        make_teacher: builds the teacher, which a saved model has lost; or None.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    make_model: Callable[[keras.Model | None], keras.Model]
+    make_teacher: Callable[[], keras.Model] | None = None
+
+
 def train(
-    stage: str,
-    make_model: Callable[[], keras.Model],
+    stage: Stage,
     data: Data,
     directory: RunDirectory,
-    *,
-    epochs: int,
-    learning_rate: float,
     strategy: tf.distribute.Strategy | None = None,
-    make_teacher: Callable[[], keras.Model] | None = None,
 ) -> None:
-    """Trains a model for `epochs`, or for those that are left.
+    """Trains a stage's model for its epochs, or for those that are left.
 
-    The trained model goes to `STAGE.keras`; nothing is done if that is there.
+    The trained model goes to `NAME.keras`; nothing is done if that is there.
     After every epoch the whole state is saved; a run that was killed goes on from
     there with the batches that the uninterrupted run would have seen.
 
     Args:
-        stage: `"dense"` or `"pruned"`: names the files and the metrics.
-        make_model: builds the model to start from.
+        stage: what to do.
         data: what to train and to validate on.
         directory: where files go.
-        epochs: epochs of this stage in all.
-        learning_rate: at the start of the schedule.
         strategy: where to train; the default device if None.
-        make_teacher: builds the teacher again that a saved model has lost.
     """
-    settings = directory.settings
-    if directory.model_path(stage).is_file():
+    if directory.model_path(stage.name).is_file():
         return
-    steps = data.steps(settings.batch_size)
-    checkpoint = directory.checkpoint_path(stage)
     with strategies.scope(strategy):
-        if checkpoint.is_file():
-            model = keras.saving.load_model(checkpoint)
-            if make_teacher is not None:
-                model.teacher = make_teacher()
-            first_epoch = int(model.optimizer.iterations) // steps
-        else:
-            model = make_model()
-            model.compile(
-                optimizer=_optimizer(settings, learning_rate, epochs * steps),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-            )
-            first_epoch = 0
-        _penalise_weights(model, settings.weight_decay)
-    if first_epoch < epochs:
-        rich.print(_announcement(stage, model, first_epoch, epochs))
-        model.fit(
-            data.train_batches(
-                settings.batch_size,
-                seed=settings.seed,
-                epochs=epochs,
-                first_epoch=first_epoch,
-            ),
-            epochs=epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=steps,
-            validation_data=data.test_batches(settings.batch_size),
-            callbacks=[_EpochRecord(stage, directory, first_epoch)],
-            # Without a terminal a progress bar is a flood of lines.
-            verbose=1 if sys.stdout.isatty() else 2,
-            shuffle=False,
+        teacher = stage.make_teacher() if stage.make_teacher else None
+        model, first_epoch = _start(stage, teacher, data, directory)
+    if first_epoch < stage.epochs:
+        rich.print(_announcement(stage, model, first_epoch))
+        record = EpochRecord(
+            stage.name,
+            directory,
+            first_epoch,
+            images=data.train_size,
+            teacher_macs=pgmpf_tf.profile(teacher).macs if teacher else 0,
         )
+        _fit(model, data, directory.settings, stage.epochs, first_epoch, record)
     if directory.writable:
-        # Without the optimizer, whose state is as large as the weights.
-        trained = keras.saving.load_model(checkpoint, compile=False)
-        if stage == "dense" and isinstance(trained, pgmpf_tf.PrunedModel):
-            trained = keras.Model(trained.input, trained.output, name=trained.name)
-        directory.save_model(trained, directory.model_path(stage))
-        checkpoint.unlink()
+        _finish(stage, directory)
 
 
-def _announcement(stage, model, first_epoch, epochs):
-    action = "Pruning" if stage == "pruned" else "Training"
-    text = f"[bold]{action} {model.name}[/bold] for {epochs} epochs"
+def _start(
+    stage: Stage, teacher: keras.Model | None, data: Data, directory: RunDirectory
+) -> tuple[keras.Model, int]:
+    """The compiled model as it was after its last whole epoch, and the next epoch."""
+    settings = directory.settings
+    steps, first_epoch = data.steps(settings.batch_size), 0
+    checkpoint = directory.checkpoint_path(stage.name)
+    if checkpoint.is_file():
+        model = keras.saving.load_model(checkpoint)
+        first_epoch = int(model.optimizer.iterations) // steps
+        if teacher is not None:
+            model.teacher = teacher
+    else:
+        model = stage.make_model(teacher)
+        model.compile(
+            optimizer=_optimizer(settings, stage.learning_rate, stage.epochs * steps),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+    _penalize_weights(model, settings.weight_decay)
+    return model, first_epoch
+
+
+def _fit(
+    model: keras.Model,
+    data: Data,
+    settings: Settings,
+    epochs: int,
+    first_epoch: int,
+    record: EpochRecord,
+) -> None:
+    model.fit(
+        data.train_batches(
+            settings.batch_size,
+            seed=settings.seed,
+            epochs=epochs,
+            first_epoch=first_epoch,
+        ),
+        epochs=epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=data.steps(settings.batch_size),
+        validation_data=data.validation_batches(settings.batch_size),
+        callbacks=[record],
+        # Without a terminal a progress bar is a flood of lines.
+        verbose=1 if sys.stdout.isatty() else 2,
+        shuffle=False,
+    )
+
+
+def _finish(stage: Stage, directory: RunDirectory) -> None:
+    """Leaves the trained model, and removes the state to go on from."""
+    checkpoint = directory.checkpoint_path(stage.name)
+    # Without the optimizer, whose state is as large as the weights.
+    trained = keras.saving.load_model(checkpoint, compile=False)
+    if stage.name == "dense" and isinstance(trained, pgmpf_tf.PrunedModel):
+        trained = keras.Model(trained.input, trained.output, name=trained.name)
+    directory.save_model(trained, directory.model_path(stage.name))
+    checkpoint.unlink()
+
+
+def _announcement(stage: Stage, model: keras.Model, first_epoch: int) -> str:
+    action = "Pruning" if stage.name == "pruned" else "Training"
+    text = f"[bold]{action} {model.name}[/bold] for {stage.epochs} epochs"
     return text + (f", from epoch {first_epoch + 1} on" if first_epoch else "")
 
 
-def _optimizer(settings: Settings, learning_rate: float, steps: int):
+def _optimizer(
+    settings: Settings, learning_rate: float, steps: int
+) -> keras.optimizers.Optimizer:
     if settings.lr_schedule == "cosine":
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     else:
@@ -111,7 +156,7 @@ def _optimizer(settings: Settings, learning_rate: float, steps: int):
     return keras.optimizers.SGD(schedule, momentum=settings.momentum, nesterov=True)
 
 
-def _penalise_weights(model: keras.Model, decay: float) -> None:
+def _penalize_weights(model: keras.Model, decay: float) -> None:
     """Weight decay as the paper's SGD has it: a term of the gradient of every weight.
 
     Keras' own `weight_decay` bypasses momentum, so that the same number means less.
@@ -121,47 +166,3 @@ def _penalise_weights(model: keras.Model, decay: float) -> None:
     if decay:
         for variable in model.trainable_variables:
             variable.regularizer = keras.regularizers.L2(decay / 2)
-
-
-class _EpochRecord(keras.callbacks.Callback):
-    """Writes metrics and a checkpoint at every epoch's end."""
-
-    def __init__(self, stage: str, directory: RunDirectory, first_epoch: int) -> None:
-        super().__init__()
-        self._stage = stage
-        self._directory = directory
-        # Epochs after the last checkpoint are trained again.
-        self._records = [
-            record
-            for record in directory.metrics
-            if record["stage"] != stage or record["epoch"] < first_epoch
-        ]
-        self._masks = directory.masks[: first_epoch + 1]
-        self._started = 0.0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._started = time.perf_counter()
-        if epoch == 0:
-            self._record_masks()
-
-    def on_epoch_end(self, epoch, logs=None):
-        values = {name: float(value) for name, value in (logs or {}).items()}
-        seconds = round(time.perf_counter() - self._started, 3)
-        self._records.append(
-            {"stage": self._stage, "epoch": epoch} | values | {"seconds": seconds}
-        )
-        self._directory.write_metrics(self._records)
-        self._record_masks()
-        self._directory.save_model(
-            self.model, self._directory.checkpoint_path(self._stage)
-        )
-
-    def _record_masks(self):
-        if self._stage == "pruned":
-            self._masks.append(
-                {
-                    group: "".join("01"[int(kept)] for kept in mask)
-                    for group, mask in self.model.masks().items()
-                }
-            )
-            self._directory.write_masks(self._masks)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # after the choice of a backend without a window
+# After the choice of a backend without a window.
+from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers tell apart. A method has the same
+# Okabe and Ito's colors, which color-blind readers tell apart. A method has the same
 # one in every figure.
-_COLOURS = {
+_COLORS = {
     "dense": "#000000",
     "hard": "#7f7f7f",
     "sfp": "#d55e00",
@@ -31,27 +32,28 @@ _MARKERS = {"dense": "*", "scratch": "s", "tfmot_unstructured": "X"}
 _APART = 0.012
 
 
-def colours(variants: Iterable[str]) -> dict[str, Any]:
-    """A colour for every variant: the method's own, or one that is still free."""
+def colors(variants: Iterable[str]) -> dict[str, Any]:
+    """A color for every variant: the method's own, or one that is still free."""
     names = sorted(variants)
-    # Dark colours first; the others of the map are their light versions.
+    # Dark colors first; the others of the map are their light versions.
     others = matplotlib.color_sequences["tab20b"]
     free = iter(others[::4] + others[2::4])
-    return {name: _COLOURS.get(name) or next(free) for name in names}
+    return {name: _COLORS.get(name) or next(free) for name in names}
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy after every epoch's update of the masks: a panel per rate.
+    """Accuracy after every epoch, of the masked network: a panel per rate.
 
     Lines are means over seeds, bands reach from the lowest seed to the highest.
 
     Args:
-        records: see `experiments.tables.collect`; those without a curve are left out.
+        records: see `experiments.studies.sweep_records`; those without a curve are left
+            out.
         path: the PNG file to write.
     """
     records = [record for record in records if record["curve"]]
     rates = sorted({record["rate"] for record in records})
-    colour = colours({record["variant"] for record in records})
+    color = colors({record["variant"] for record in records})
     figure, panels = pyplot.subplots(
         1, len(rates), figsize=(5 * len(rates) + 1.5, 4), squeeze=False, sharey=True
     )
@@ -64,14 +66,14 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
             low = [100 * min(column) for column in columns]
             high = [100 * max(column) for column in columns]
             epochs = range(1, len(means) + 1)
-            (line,) = panel.plot(epochs, means, color=colour[variant], label=variant)
+            (line,) = panel.plot(epochs, means, color=color[variant], label=variant)
             panel.fill_between(
-                epochs, low, high, color=colour[variant], alpha=0.15, linewidth=0
+                epochs, low, high, color=color[variant], alpha=0.15, linewidth=0
             )
             lines[variant] = line
-        panel.set(title=f"rate {rate}", xlabel="epoch of pruning")
+        panel.set(title=f"rate {rate}", xlabel="epoch")
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("test accuracy after masking, %")
+    panels[0][0].set_ylabel(f"{_watched(records)} accuracy, %")
     _save(figure, path, lines)
 
 
@@ -81,12 +83,44 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
     Points that would hide each other are set apart sideways by a little.
 
     Args:
-        records: see `experiments.tables.collect`.
+        records: see `experiments.studies.sweep_records`.
         path: the PNG file to write.
     """
+    _draw_points(
+        records,
+        path,
+        lambda record: record["macs"] / 1e6,
+        "million multiply-accumulates (points set apart sideways)",
+        apart=_APART * max(record["macs"] for record in records) / 1e6,
+    )
+
+
+def draw_cost(records: list[dict[str, Any]], path: Path) -> None:
+    """Accuracy over the processor time of training: mean and deviation over seeds.
+
+    Args:
+        records: see `experiments.studies.sweep_records`; those without a cost are left
+            out.
+        path: the PNG file to write.
+    """
+    _draw_points(
+        [record for record in records if record["cost"]["processor_seconds"]],
+        path,
+        lambda record: record["cost"]["processor_seconds"] / 60,
+        "processor time of the network's own training, minutes",
+    )
+
+
+def _draw_points(
+    records: list[dict[str, Any]],
+    path: Path,
+    read: Callable[[dict[str, Any]], float],
+    label: str,
+    apart: float = 0.0,
+) -> None:
+    """A point per variant and rate."""
     variants = _by(records, "variant")
-    colour = colours(variants)
-    apart = _APART * max(record["macs"] for record in records) / 1e6
+    color = colors(variants)
     figure, panel = pyplot.subplots(figsize=(8, 4.5))
     lines = {}
     for number, variant in enumerate(_ordered(variants)):
@@ -94,10 +128,10 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
         shift = apart * (number - len(variants) / 2) if variant != "dense" else 0.0
         rates = [_by(members, "rate")[rate] for rate in sorted(_by(members, "rate"))]
         lines[variant] = panel.errorbar(
-            [shift + _mean(group, "macs") / 1e6 for group in rates],
+            [shift + statistics.mean(map(read, group)) for group in rates],
             [100 * _mean(group, "accuracy") for group in rates],
             yerr=[100 * _spread(group, "accuracy") for group in rates],
-            color=colour[variant],
+            color=color[variant],
             marker=_MARKERS.get(variant, "o"),
             markersize=9 if variant == "dense" else 5,
             linewidth=0,
@@ -105,20 +139,23 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
             capsize=2,
             label=variant,
         )
-    panel.set(
-        xlabel="million multiply-accumulates (points set apart sideways)",
-        ylabel="test accuracy of the final network, %",
-    )
+    panel.set(xlabel=label, ylabel="test accuracy of the final network, %")
     panel.set_xlim(left=0)
     panel.grid(alpha=0.3)
     _save(figure, path, lines)
 
 
 def _ordered(variants: Iterable[str]) -> list[str]:
-    """Methods in the order of the colours, then the others as they come."""
+    """Methods in the order of the colors, then the others as they come."""
     names = list(variants)
-    known = [name for name in _COLOURS if name in names]
+    known = [name for name in _COLORS if name in names]
     return known + [name for name in names if name not in known]
+
+
+def _watched(records: list[dict[str, Any]]) -> str:
+    """Which images the curves are about: with none held out, the test images."""
+    nothing_held_out = all(r["settings"].get("held_out", 0) == 0 for r in records)
+    return "test" if nothing_held_out else "validation"
 
 
 def _by(records: list[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import sweep, tables
+from experiments import sweep
+from experiments.run.directory import FolderInUse, RunDirectory
+from experiments.studies import sweep_records
 from experiments.sweep import plan
 
 SWEEPS = Path(sweep.__file__).parent / "sweeps"
@@ -64,13 +66,26 @@ def test_texts_of_a_variant_may_name_seed_and_rate(tmp_path):
     assert (planned[1].settings.baseline, planned[1].settings.dense_epochs) == (None, 2)
 
 
+def test_a_value_may_depend_on_the_rate(tmp_path):
+    variant = {"epochs": {"0.4": 3, "0.7": 5}}
+    content = SMALL | {"variants": {"a": variant}, "rates": [0.4, 0.7]}
+    _, first, second = plan(content, tmp_path)
+    assert (first.settings.epochs, second.settings.epochs) == (3, 5)
+    with pytest.raises(ValueError, match=r"`epochs` has values for 0\.4, 0\.7, "):
+        plan(content | {"rates": [0.5]}, tmp_path)
+
+
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.json")), ids=lambda p: p.stem)
 def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
     planned = plan(json.loads(path.read_text()), tmp_path)
-    assert {run.settings.dataset for run in planned} == {"fashion_mnist"}
     # What was only tried to choose from needs no spread.
     seeds = 1 if path.stem == "schedules" else 3
     assert len({run.settings.seed for run in planned}) >= seeds
+    # Every variant at a rate is there for every seed, so that differences are paired.
+    cells = {}
+    for run in planned:
+        cells.setdefault((run.variant, run.settings.rate), set()).add(run.settings.seed)
+    assert len(set(map(frozenset, cells.values()))) == 1
 
 
 def test_the_main_sweep_compares_the_whole_family(tmp_path):
@@ -87,6 +102,7 @@ def test_the_main_sweep_compares_the_whole_family(tmp_path):
     [
         ({"method": "pgmpf"}, "A sweep has baseline, seeds, variants and may have"),
         ({"variants": {"a": {"speed": 1}}}, "Unknown settings speed"),
+        ({"reference": "hard"}, "`reference` must be one of pgmpf, sfp"),
         ({"rates": [1.0]}, "rate=1.0"),
     ],
 )
@@ -100,16 +116,27 @@ def test_what_is_not_a_sweep_is_refused(tmp_path, changes, message):
 def test_a_sweep_runs_once_and_becomes_a_table(tmp_path, capsys):
     planned = plan(SMALL, tmp_path / "small")
     assert sweep.execute(planned) == []
-    records = tables.collect(tmp_path / "small")
+    records = sweep_records.collect(tmp_path / "small")
     dense, *pruned = records
     assert dense["variant"] == "dense"
     assert {record["variant"] for record in pruned} == {"pgmpf", "sfp"}
     assert {len(record["curve"]) for record in pruned} == {2}
+    # What the dense network has cost stands in the run of the baseline.
+    assert all(record["cost"]["macs"] > 0 for record in records)
     capsys.readouterr()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     assert sweep.execute(planned) == []
     assert "3 of 3 runs are finished" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_run_of_another_process_is_left_to_it(tmp_path):
+    planned = plan(SMALL | {"variants": {}}, tmp_path / "small")
+    (baseline,) = planned
+    with RunDirectory(baseline.folder, baseline.settings).opened():
+        ((left, error),) = sweep.execute(planned)
+    assert left is baseline
+    assert isinstance(error, FolderInUse)
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from matplotlib import image
 
 from experiments import tables
-from experiments.studies import figures
+from experiments.studies import figures, sweep_records
+from experiments.studies.sweep_records import DENSE, UNSTRUCTURED
 
 ACCURACIES = {
     ("pgmpf", 0.7): (0.90, 0.92, 0.88),
@@ -23,14 +24,21 @@ def record(variant, rate, seed, accuracy, **changes):
         "budget": [],
         "seed": seed,
         "accuracy": accuracy,
+        "accuracies": {"test": accuracy},
         "macs": 250,
         "params": 40,
         "bytes": None,
         "gzip_bytes": None,
         "latency_ms": None,
+        "pruned": True,
         "curve": [0.1, accuracy / 2, accuracy],
-        "seconds": 30,
-        "settings": {"model": "net", "dataset": "images", "train_examples": 1000},
+        "cost": {"macs": 6e9, "seconds": 30, "processor_seconds": 50, "load": 1.5},
+        "settings": {
+            "model": "net",
+            "dataset": "images",
+            "train_examples": 1000,
+            "method": variant,
+        },
         "environment": {
             "cores": 2,
             "cpu": "a processor",
@@ -42,9 +50,8 @@ def record(variant, rate, seed, accuracy, **changes):
 
 @pytest.fixture
 def records():
-    dense = [
-        record(tables.DENSE, 0.0, seed, 0.95, macs=1000, curve=[]) for seed in range(3)
-    ]
+    whole = {"macs": 1000, "curve": [], "pruned": False}
+    dense = [record(DENSE, 0.0, seed, 0.95, **whole) for seed in range(3)]
     return dense + [
         record(variant, rate, seed, accuracy)
         for (variant, rate), accuracies in ACCURACIES.items()
@@ -53,67 +60,111 @@ def records():
 
 
 def test_rows_have_mean_spread_and_the_paired_difference(records):
-    rows = {(row["variant"], row["rate"]): row for row in tables.summarise(records)}
+    rows = {(row["variant"], row["rate"]): row for row in tables.summarize(records)}
     row = rows["pgmpf", 0.7]
     assert row["accuracy"] == pytest.approx(0.90)
     assert row["accuracy_std"] == pytest.approx(0.02)
     assert row["macs_removed"] == 0.75
+    assert row["cost"] == {
+        "macs": 6e9,
+        "seconds": 30,
+        "processor_seconds": 50,
+        "load": 1.5,
+    }
     differences = (0.05, 0.01, 0.08)
-    assert row["best_rival"] == "sfp"
+    assert row["reference"] == "sfp"
     assert row["difference"] == pytest.approx(statistics.mean(differences))
     assert row["difference_std"] == pytest.approx(statistics.stdev(differences))
     assert rows["sfp", 0.7]["difference"] == pytest.approx(-row["difference"])
-    assert rows["hard", 0.7]["best_rival"] == "pgmpf"
-    assert rows["pgmpf", 0.4]["best_rival"] == "sfp"
+    assert rows["hard", 0.7]["reference"] == "pgmpf"
+    assert rows["pgmpf", 0.4]["reference"] == "sfp"
     assert rows["pgmpf", 0.4]["difference"] < 0
+
+
+def test_the_interval_is_students():
+    # 12.706 is the quantile for one degree of freedom, 4.303 for two.
+    assert tables.interval([1.0, 3.0]) == pytest.approx([2 - 12.706, 2 + 12.706], 1e-4)
+    low, high = tables.interval([1.0, 2.0, 3.0])
+    assert high - 2 == 2 - low == pytest.approx(4.303 / 3**0.5, 1e-3)
+    assert tables.interval([1.0]) is None
+
+
+def test_a_named_reference_is_what_all_others_are_compared_with(records):
+    rows = tables.summarize(records, "hard")
+    found = {
+        (row["variant"], row["rate"]): row["reference"]
+        for row in rows
+        if "reference" in row
+    }
+    assert found == {("pgmpf", 0.7): "hard", ("sfp", 0.7): "hard"}
+    assert "The difference to `hard`" in tables.markdown("main", records, "hard")
 
 
 def test_variants_with_their_own_rates_are_compared_with_each_other(records):
     chosen = [
         row
         for row in records
-        if (row["variant"], row["rate"])
-        in {("pgmpf", 0.7), ("sfp", 0.4), (tables.DENSE, 0.0)}
+        if (row["variant"], row["rate"]) in {("pgmpf", 0.7), ("sfp", 0.4), (DENSE, 0.0)}
     ]
-    rows = {row["variant"]: row for row in tables.summarise(chosen)}
-    assert rows["pgmpf"]["best_rival"] == "sfp"
+    rows = {row["variant"]: row for row in tables.summarize(chosen)}
+    assert rows["pgmpf"]["reference"] == "sfp"
     assert rows["sfp"]["difference"] == pytest.approx(0.11 / 3)
 
 
 def test_one_run_alone_has_no_spread_and_no_rival(records):
-    (row,) = tables.summarise(records[3:4])
+    (row,) = tables.summarize(records[3:4])
     assert row["accuracy_std"] is None
     assert "difference" not in row
     text = tables.markdown("one", records[3:4])
-    assert "| variant | rate | seeds | accuracy | MACs | parameters |" in text
-    assert "| pgmpf | 0.7 | 1 | 90.00 | 250 | 40 |" in text
+    title = "| variant | rate | seeds | accuracy | MACs | parameters | processor s |"
+    assert title in text
+    assert "| pgmpf | 0.7 | 1 | 90.00 | 250 | 40 | 50 | 6e+09 |" in text
 
 
 def test_the_table_has_a_row_per_variant_and_rate(records):
     text = tables.markdown("main", records)
-    row = "| pgmpf | 0.7 | 3 | 90.00 ± 2.00 | +4.67 ± 3.51 (sfp) | 250 | 75.0% | 40 |"
+    difference = "+4.67 [-4.06, +13.39] (sfp)"
+    row = f"| pgmpf | 0.7 | 3 | 90.00 ± 2.00 | {difference} | 250 | 75.0% | 40 |"
     assert row in text
     assert "| dense | 0.0 | 3 | 95.00 ± 0.00 | - | 1,000 | - | 40 |" in text
     assert text.count("\n| ") == 1 + len(ACCURACIES) + 2
     assert "2 cores (a processor)" in text
     assert "net on images (first 1,000 training images), 3 epochs of pruning" in text
+    assert "9 minutes of training" in text
 
 
 def test_outside_rivals_are_compared_but_are_no_rivals(records):
     outside = [
-        record(name, 0.7, seed, 0.94, macs=macs, curve=[])
-        for name, macs in ((tables.UNSTRUCTURED, 1000), ("scratch", 250))
+        record(name, 0.7, seed, 0.94, macs=macs, curve=[], pruned=False)
+        for name, macs in ((UNSTRUCTURED, 1000), ("scratch", 250))
         for seed in range(3)
     ]
     rows = {
         (row["variant"], row["rate"]): row
-        for row in tables.summarise(records + outside)
+        for row in tables.summarize(records + outside)
     }
-    assert rows[tables.UNSTRUCTURED, 0.7]["macs_removed"] == 0
-    for name in (tables.UNSTRUCTURED, "scratch"):
-        assert rows[name, 0.7]["best_rival"] == "pgmpf"
+    assert rows[UNSTRUCTURED, 0.7]["macs_removed"] == 0
+    for name in (UNSTRUCTURED, "scratch"):
+        assert rows[name, 0.7]["reference"] == "pgmpf"
         assert rows[name, 0.7]["difference"] == pytest.approx(0.04)
-    assert rows["pgmpf", 0.7]["best_rival"] == "sfp"
+    assert rows["pgmpf", 0.7]["reference"] == "sfp"
+
+
+def test_tables_come_again_from_the_records_alone(records, tmp_path):
+    names = {"one.md", "one_curves.png", "one_macs.png", "one_cost.png"}
+    sweep = {"reference": "sfp"}
+    text = tables.write("one", tmp_path / "before", sweep, records)
+    summary = tables.summarize(records, "sfp")
+    sweep_records.save(tmp_path / "one.json", sweep, records, summary)
+    found, loaded = sweep_records.load(tmp_path / "one.json")
+    assert (found, loaded) == (sweep, records)
+    assert tables.write("one", tmp_path / "after", found, loaded) == text
+    for name in names:
+        before, after = (tmp_path / way / name for way in ("before", "after"))
+        assert before.read_bytes() == after.read_bytes()
+    assert {path.name for path in (tmp_path / "after").iterdir()} == names
+    (tmp_path / "other.json").write_text('{"rungs": []}')
+    assert sweep_records.load(tmp_path / "other.json") is None
 
 
 @pytest.fixture
@@ -122,26 +173,32 @@ def folder(tmp_path):
     rows = {
         "dense": {"accuracy": 0.9, "conv_macs": 1000, "params": 100},
         "small": {"accuracy": 0.8, "conv_macs": 250, "params": 40},
+        "masked": {"accuracy": 0.81},
     }
-    settings = {"rate": 0.7, "seed": 1, "model": "net"}
-    more = {"settings": settings, "environment": {}, "training_seconds": 60}
+    settings = {"rate": 0.7, "budget": [], "seed": 1, "model": "net"}
+    spent = {"macs": 9e9, "seconds": 60, "processor_seconds": 90, "load": 2.0}
+    cost = {"dense": spent, "pruned": spent | {"seconds": 50}}
+    more = {"settings": settings, "environment": {}}
     run = tmp_path / "sweep" / "pgmpf" / "rate0.7" / "seed1"
     scratch = tmp_path / "sweep" / "scratch" / "rate0.7" / "seed1"
     baseline = tmp_path / "sweep" / "baseline" / "seed1"
-    for place, result in (
-        (run, rows),
-        (scratch, {"dense": rows["small"] | {"accuracy": 0.7}}),
-        (baseline, {"dense": rows["dense"]}),
+    small = {"dense": rows["small"] | {"accuracy": 0.7}}
+    for place, result, stages in (
+        (run, rows, ("pruned",)),
+        (scratch, small, ("dense",)),
+        (baseline, {"dense": rows["dense"]}, ("dense",)),
     ):
         place.mkdir(parents=True)
-        (place / "result.json").write_text(json.dumps(result | more))
+        spent = {"cost": {stage: cost[stage] for stage in stages}}
+        (place / "result.json").write_text(json.dumps(result | more | spent))
     epochs = [("dense", 0.5), ("pruned", 0.6), ("pruned", 0.8)]
-    (run / "metrics.jsonl").write_text(
-        "".join(
-            json.dumps({"stage": stage, "val_accuracy": accuracy}) + "\n"
-            for stage, accuracy in epochs
+    for place in (run, scratch):
+        (place / "metrics.jsonl").write_text(
+            "".join(
+                json.dumps({"stage": stage, "val_accuracy": accuracy}) + "\n"
+                for stage, accuracy in epochs
+            )
         )
-    )
     (run / "unstructured.json").write_text(
         json.dumps(
             {
@@ -156,24 +213,35 @@ def folder(tmp_path):
             }
         )
     )
+    (tmp_path / "sweep" / "sweep.json").write_text('{"reference": "pgmpf"}')
     return tmp_path / "sweep"
 
 
 def test_every_network_of_a_run_is_collected(folder):
-    rows = {row["variant"]: row for row in tables.collect(folder)}
+    rows = {row["variant"]: row for row in sweep_records.collect(folder)}
     keys = ("rate", "accuracy", "macs", "params", "bytes", "gzip_bytes", "curve")
     assert {name: tuple(row[key] for key in keys) for name, row in rows.items()} == {
         "dense": (0.0, 0.9, 1000, 100, 90, 45, []),
         "pgmpf": (0.7, 0.8, 250, 40, 30, 15, [0.6, 0.8]),
         "tfmot_unstructured": (0.7, 0.85, 1000, 39, 91, 45, []),
-        "scratch": (0.7, 0.7, 250, 40, None, None, []),
+        "scratch": (0.7, 0.7, 250, 40, None, None, [0.5]),
     }
-    assert sum(row["seconds"] for row in rows.values()) == 120
+    spent = {name: row["cost"]["seconds"] for name, row in rows.items()}
+    assert spent == {
+        "dense": 60,
+        "pgmpf": 50,
+        "tfmot_unstructured": None,
+        "scratch": 60,
+    }
+    accuracies = {"test": 0.8, "masked": 0.81, "tflite": None}
+    assert rows["pgmpf"]["accuracies"] == accuracies
+    assert [name for name, row in rows.items() if row["pruned"]] == ["pgmpf"]
+    assert sweep_records.sweep_of(folder) == {"reference": "pgmpf"}
 
 
 def test_figures_are_drawn(records, tmp_path):
-    expected = {figures.colours(["pgmpf"])["pgmpf"], figures.colours(["sfp"])["sfp"]}
-    for draw in (figures.draw_curves, figures.draw_macs):
+    expected = {figures.colors(["pgmpf"])["pgmpf"], figures.colors(["sfp"])["sfp"]}
+    for draw in (figures.draw_curves, figures.draw_macs, figures.draw_cost):
         draw(records, tmp_path / "figure.png")
         pixels = image.imread(tmp_path / "figure.png")[..., :3].reshape(-1, 3)
         found = {
@@ -183,13 +251,13 @@ def test_figures_are_drawn(records, tmp_path):
         assert expected <= found
 
 
-def test_a_method_has_one_colour_and_no_two_variants_share_one():
+def test_a_method_has_one_color_and_no_two_variants_share_one():
     names = ["pgmpf", "sfp", *(f"variant{number}" for number in range(8))]
-    chosen = figures.colours(names)
+    chosen = figures.colors(names)
     assert len({tuple(chosen[name]) for name in names}) == len(names)
-    assert chosen["pgmpf"] == figures.colours(["a", "pgmpf", "z"])["pgmpf"]
+    assert chosen["pgmpf"] == figures.colors(["a", "pgmpf", "z"])["pgmpf"]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="No finished pruning run below"):
-        tables.collect(tmp_path)
+    with pytest.raises(ValueError, match="No finished run but baselines below"):
+        sweep_records.collect(tmp_path)

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
 from experiments.data import datasets, sources
-from experiments.data.recipes import RECIPES
+from experiments.data.preprocessing import PREPROCESSING
 
 
 def idx_bytes(values):
@@ -147,7 +147,7 @@ def test_the_real_fashion_mnist_files_have_the_stated_pixels():
         sources.FASHION_MNIST_DIR / sources.FASHION_MNIST_FILES["train"][0]
     )
     assert images.shape == (60000, 28, 28)
-    recipe = RECIPES["fashion_mnist"]
+    recipe = PREPROCESSING["fashion_mnist"]
     assert images.mean() == pytest.approx(recipe.mean[0], abs=0.01)
     assert images.std() == pytest.approx(recipe.std[0], abs=0.01)
 
@@ -235,7 +235,8 @@ def test_images_wait_for_their_turn_as_files(image_folder):
     files = {path.read_bytes() for path in image_folder.glob("val/*/*.jpg")}
     assert {image for image, _ in data.test.as_numpy_iterator()} == files
     expected = [
-        data.recipe.test_image(tf.io.decode_jpeg(image)) for image, _ in data.test
+        data.preprocessing.test_image(tf.io.decode_jpeg(image))
+        for image, _ in data.test
     ]
     found, _ = collect(data.test_batches(3))
     np.testing.assert_array_equal(found, np.stack(expected))
@@ -298,9 +299,9 @@ def test_files_are_held_out_unread(image_folder):
 
 
 def test_smaller_images_get_smaller_crops_and_holes():
-    recipe = RECIPES["cifar10"].resized(16)
+    recipe = PREPROCESSING["cifar10"].resized(16)
     assert (recipe.input_size, recipe.padding, recipe.cutout) == (16, 2, 6)
-    assert RECIPES["cifar10"].resized(32) == RECIPES["cifar10"]
+    assert PREPROCESSING["cifar10"].resized(32) == PREPROCESSING["cifar10"]
 
 
 def test_what_cannot_be_downloaded_is_said_at_once(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 import pgmpf_tf
@@ -14,7 +15,7 @@ from experiments.data import datasets
 from experiments.networks import models
 from experiments.run import evaluation, presentation
 from experiments.run import runner as runs
-from experiments.run.directory import RunDirectory
+from experiments.run.directory import FolderInUse, RunDirectory
 from experiments.run.settings import Settings
 
 TINY = Settings(train_examples=64, batch_size=32, dense_epochs=1, epochs=1, formats=())
@@ -67,7 +68,7 @@ def test_a_finished_run_holds_whole_files_only(demo_run):
 
 
 def test_the_metrics_have_a_line_per_epoch(demo_run):
-    folder, result = demo_run
+    folder, _ = demo_run
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     found = [(record["stage"], record["epoch"]) for record in records]
@@ -76,15 +77,85 @@ def test_the_metrics_have_a_line_per_epoch(demo_run):
     assert records[-1]["pruning_rate"] == 0.5
     assert records[-1]["suppression"] == 1
     assert records[-1]["weight_mask"] == 0
-    # What validation saw last is the masked network.
-    assert records[-1]["val_accuracy"] == pytest.approx(result["masked"]["accuracy"])
+    # What validation saw last is the masked network, on images held out.
+    data = evaluation.load_data(demo.SETTINGS)
+    pruned = keras.saving.load_model(folder / "pruned.keras", compile=False)
+    outputs, labels = zip(
+        *((pruned(x), y) for x, y in data.validation_batches(64)), strict=True
+    )
+    found = evaluation.accuracy(np.concatenate(outputs), np.concatenate(labels))
+    assert records[-1]["val_accuracy"] == pytest.approx(found)
+
+
+def test_the_cost_is_that_of_the_steps(demo_run):
+    _, result = demo_run
+    settings, cost = demo.SETTINGS, result["cost"]
+    assert set(cost) == {"dense", "pruned"}
+    images = evaluation.load_data(settings).train_size
+    for stage, epochs in (
+        ("dense", settings.dense_epochs),
+        ("pruned", settings.epochs),
+    ):
+        assert cost[stage]["epochs"] == epochs
+        assert cost[stage]["images"] == epochs * images
+        # The masked network is as wide as the dense one.
+        assert cost[stage]["macs"] == 3 * epochs * images * result["dense"]["macs"]
+        assert cost[stage]["processor_seconds"] > 0
+        assert cost[stage]["seconds"] > 0
+
+
+def test_the_test_images_are_read_once_at_the_end(tmp_path, monkeypatch):
+    data = evaluation.load_data(TINY)
+    read = []
+
+    def examples():
+        read.append((tmp_path / "run" / "pruned.keras").is_file())
+        yield from data.test.as_numpy_iterator()
+
+    test = tf.data.Dataset.from_generator(
+        examples, output_signature=data.test.element_spec
+    )
+    watched = dataclasses.replace(data, test=test)
+    monkeypatch.setattr(evaluation, "load_data", lambda settings: watched)
+    runs.run(TINY, tmp_path / "run")
+    assert read == [True]
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    first = RunDirectory(tmp_path / "run", TINY)
+    with first.opened():
+        message = "Another process is at work in .*run"
+        with pytest.raises(FolderInUse, match=message):
+            runs.run(TINY, tmp_path / "run")
+        assert {path.name for path in first.path.iterdir()} == {
+            ".lock",
+            "settings.json",
+        }
+    with RunDirectory(tmp_path / "run", TINY).opened():
+        pass
+    assert [path.name for path in first.path.iterdir()] == ["settings.json"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for folder in (tmp_path / "run", tmp_path / "run" / "exports" / "dense"):
+        left = folder / ".export-abc.partial" / "new"
+        left.mkdir(parents=True)
+        (left / "dense.keras").write_text("half")
+    (tmp_path / "run" / ".lock").write_text("")  # of the killed one
+    directory = RunDirectory(tmp_path / "run", TINY)
+    with directory.opened():
+        assert not list(directory.path.rglob("*.partial"))
+    assert not list(directory.path.rglob(".lock"))
 
 
 def test_the_masks_of_all_epochs_end_with_those_of_the_file(demo_run):
     folder, _ = demo_run
     directory = RunDirectory(folder, demo.SETTINGS)
     assert len(directory.masks) == demo.SETTINGS.epochs + 1
-    assert not any("0" in kept for kept in directory.masks[0].values())
+    pruned = [sum(m.count("0") for m in masks.values()) for masks in directory.masks]
+    # A little goes before the first step, and nothing comes back.
+    assert pruned[0] < pruned[1] < pruned[-1]
+    assert pruned == sorted(pruned)
     pruned = keras.saving.load_model(folder / "pruned.keras", compile=False)
     last = {
         group: "".join(str(int(kept)) for kept in mask)
@@ -96,12 +167,13 @@ def test_the_masks_of_all_epochs_end_with_those_of_the_file(demo_run):
 def test_the_page_shows_the_run(demo_run):
     folder, result = demo_run
     page = (folder / "report.html").read_text("utf-8")
+    last = RunDirectory(folder, demo.SETTINGS).metrics[-1]
     for expected in (
         f"{result['dense']['macs']:,}",
         f"{result['small']['macs']:,}",
         '<section id="masks">',
         f"{demo.SETTINGS.dense_epochs + demo.SETTINGS.epochs} epochs.",
-        f"<b>{result['masked']['accuracy']:.4g}</b>",
+        f"<b>{last['val_accuracy']:.4g}</b>",
         "compacted",
         "rate=0.5",
     ):
@@ -160,7 +232,7 @@ def test_the_table_says_what_the_result_says(demo_run):
 def test_the_baseline_method_trains_the_dense_network_only(tmp_path):
     settings = dataclasses.replace(TINY, method="baseline")
     result = runs.run(settings, tmp_path / "run")
-    assert set(result) >= {"dense", "training_seconds", "environment"}
+    assert set(result) >= {"dense", "cost", "environment"}
     assert "small" not in result
     assert not (tmp_path / "run" / "pruned.keras").exists()
 
@@ -258,6 +330,8 @@ def test_an_output_file_is_refused(tmp_path):
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     directory = RunDirectory(tmp_path / "run", TINY)
+    with directory.opened():
+        pass
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     path = directory.model_path("dense")
     directory.save_model(model, path)

@@ -93,6 +93,7 @@ def test_a_budget_stands_for_a_rate():
         ({"qat_epochs": 0, "quantize": "int8"}, "qat_epochs=0"),
         ({"coupling": "loose"}, "coupling='loose'"),
         ({"epochs": 0}, "epochs=0"),
+        ({"held_out": -1}, "held_out=-1"),
         ({"dense_epochs": -1}, "dense_epochs=-1"),
         ({"dense_epochs": 0, "method": "baseline"}, "1 for the baseline"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -109,6 +110,12 @@ def test_a_budget_stands_for_a_rate():
 def test_a_value_out_of_range_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
         Settings(**changes)
+
+
+def test_a_rate_and_a_budget_exclude_each_other():
+    message = r"`rate` and `budget` exclude each other.*rate=0\.5, budget=\('macs=0.5"
+    with pytest.raises(ValueError, match=message):
+        settings.resolve("quick", rate=0.5, budget=("macs=0.5",))
 
 
 def test_unknown_recipes_and_fields_are_named():

@@ -12,7 +12,7 @@ from experiments.data import augmentation
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Preprocessing:
     """How the images of a data set become a network's input.
 
     Attributes:
@@ -34,8 +34,8 @@ class Recipe:
     cutout: int = 0
     resized_crop: bool = False
 
-    def resized(self, input_size: int) -> Recipe:
-        """The recipe for images of another size: crops and holes shrink with them."""
+    def resized(self, input_size: int) -> Preprocessing:
+        """The same for images of another size: crops and holes shrink with them."""
         scale = input_size / self.input_size
         return dataclasses.replace(
             self,
@@ -85,20 +85,20 @@ class Recipe:
         )
 
 
-_PHOTOGRAPHS = Recipe(
+_PHOTOGRAPHS = Preprocessing(
     (123.675, 116.28, 103.53),
     (58.395, 57.12, 57.375),
     224,
     flip=True,
     resized_crop=True,
 )
-RECIPES: Mapping[str, Recipe] = {
-    "digits": Recipe((4.88,), (6.02,), 8),
-    "fashion_mnist": Recipe((72.94,), (90.02,), 28, padding=2, flip=True),
-    "cifar10": Recipe(
+PREPROCESSING: Mapping[str, Preprocessing] = {
+    "digits": Preprocessing((4.88,), (6.02,), 8),
+    "fashion_mnist": Preprocessing((72.94,), (90.02,), 28, padding=2, flip=True),
+    "cifar10": Preprocessing(
         (125.3, 123.0, 113.9), (63.0, 62.1, 66.7), 32, padding=4, flip=True, cutout=12
     ),
-    "cifar100": Recipe(
+    "cifar100": Preprocessing(
         (129.3, 124.1, 112.4), (68.2, 65.4, 70.4), 32, padding=4, flip=True, cutout=6
     ),
     "imagenet2012": _PHOTOGRAPHS,
