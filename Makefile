@@ -6,16 +6,23 @@ PIP := $(BIN)/pip --disable-pip-version-check -qq
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test docs clean
+.PHONY: demo test test-all docs clean
 
 demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
+
+# A worker needs up to 5 GB. What is left is stolen from the slower one, test by test.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 test: $(VENV)/with-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Every architecture too, instead of one of each family.
+test-all: $(VENV)/with-test
+	$(PYTEST) -m ""
 
 # Runs the guides; a warning is an error.
 docs: $(VENV)/with-docs

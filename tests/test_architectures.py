@@ -1,4 +1,7 @@
-"""Every architecture of keras.applications, pruned by half, small equal to masked."""
+"""Architectures of keras.applications, pruned by half, small equal to masked.
+
+One of each family by default, the smallest; all of them are the slow set.
+"""
 
 import gc
 import subprocess
@@ -13,6 +16,27 @@ from experiments.networks import applications
 
 CLASSES = 7
 TOLERANCE = 1e-5  # of the largest output
+# What a family repeats in other depths and widths, its smallest member has as well.
+FAMILIES = {
+    "ConvNeXt": "ConvNeXtTiny",
+    "DenseNet": "DenseNet121",
+    "EfficientNetB": "EfficientNetB0",
+    "EfficientNetV2": "EfficientNetV2B0",
+    "InceptionResNetV2": "InceptionResNetV2",
+    "InceptionV3": "InceptionV3",
+    "MobileNet": "MobileNet",
+    "MobileNetV2": "MobileNetV2",
+    "MobileNetV3": "MobileNetV3Small",
+    "NASNet": "NASNetMobile",
+    "ResNet": "ResNet50",
+    "ResNetV2": "ResNet50V2",
+    "VGG": "VGG16",
+    "Xception": "Xception",
+}
+ARCHITECTURES = [
+    pytest.param(name, marks=() if name in FAMILIES.values() else pytest.mark.slow)
+    for name in applications.NAMES
+]
 
 
 def build(name):
@@ -23,13 +47,24 @@ def build(name):
     return model
 
 
-@pytest.fixture(scope="module", params=applications.NAMES)
+@pytest.fixture(scope="module", params=ARCHITECTURES)
 def dense(request):
     """One architecture, its weights, and what it costs; built once."""
     keras.utils.clear_session()
     gc.collect()
     model = build(request.param)
     return model, model.get_weights(), pgmpf_tf.profile(model)
+
+
+def test_every_architecture_has_its_family_here():
+    def family(name):
+        if name.startswith("ResNet"):
+            return "ResNetV2" if name.endswith("V2") else "ResNet"
+        return max((f for f in FAMILIES if name.startswith(f)), key=len)
+
+    for name in applications.NAMES:
+        assert family(FAMILIES[family(name)]) == family(name)
+    assert {family(name) for name in applications.NAMES} == set(FAMILIES)
 
 
 def prune(model, coupling="grouped"):

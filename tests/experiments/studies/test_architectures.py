@@ -1,5 +1,7 @@
 """The table of architectures: a row is measured, kept, found again, and shown."""
 
+from pathlib import Path
+
 import pytest
 
 from experiments.networks import applications
@@ -45,6 +47,16 @@ def test_the_table_has_a_line_per_row_and_a_verdict_per_demand(row):
     assert any("MobileNet grouped" in line and "met" in line for line in lines)
     assert "| VGG16 grouped | 10.0% | 60% | missed: output |" in lines
     assert any("abacus" in line for line in lines)
+
+
+def test_the_results_have_every_architecture_small_equal_to_masked():
+    text = Path(architectures.__file__).parents[1] / "results" / "architectures.md"
+    rows = [line.split("|") for line in text.read_text("utf-8").splitlines()]
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows if len(row) == 15]
+    found = {(row[0], row[2]): float(row[10]) for row in cells if row[1].isdigit()}
+    for name in applications.NAMES:
+        for coupling in architectures.COUPLINGS:
+            assert found[name, coupling] < 1e-4
 
 
 def test_the_published_case_comes_after_its_architecture():
