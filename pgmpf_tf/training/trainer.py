@@ -16,7 +16,12 @@ from pgmpf_tf.training.masking import (
     multiply,
     where_not_zero,
 )
-from pgmpf_tf.training.optimizers import suppresses_update, uses_average
+from pgmpf_tf.training.optimizers import (
+    scaled_steps,
+    steps_follow_rate,
+    suppresses_update,
+    uses_average,
+)
 from pgmpf_tf.training.pruner import Pruner
 from pgmpf_tf.training.settings import Settings
 
@@ -112,14 +117,23 @@ class Trainer(Functional):
         if not suppresses_update(self._settings.suppress, self.optimizer):
             apply(multiply(gradients, variables, by), variables)
             return
+        chosen = [variable for variable in variables if id(variable) in by]
+        factors_of_chosen = [by[id(variable)] for variable in chosen]
+        if self._scales_rates(chosen):
+            with scaled_steps(self.optimizer, chosen, factors_of_chosen):
+                apply(gradients, variables)
+            return
         if uses_average(self.optimizer):
             # The average is taken inside `apply`, before the step is scaled: what is
             # gone for good must not move there either.
             gradients = multiply(gradients, variables, where_not_zero(by))
-        chosen = [variable for variable in variables if id(variable) in by]
         before = self._values(chosen)
         apply(gradients, variables)
-        self._scale_steps(chosen, before, [by[id(variable)] for variable in chosen])
+        self._scale_steps(chosen, before, factors_of_chosen)
+
+    def _scales_rates(self, variables: Sequence[Any]) -> bool:
+        """Whether learning rates can be scaled, rather than what variables moved by."""
+        return steps_follow_rate(self.optimizer, variables)
 
     def _values(self, variables: Sequence[Any]) -> list[Any]:
         """What variables hold now, whatever is assigned to them later."""

@@ -6,6 +6,7 @@ import pytest
 
 from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.training.optimizers import steps_follow_rate
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
     assert_pruned,
@@ -138,6 +139,68 @@ def moved(suppression, optimizer, suppress, steps=50):
         model.train_on_batch(x, y)
     end = pruned_slices(model)
     return {name: np.abs(end[name] - start[name]).mean() for name in start}
+
+
+SCALED_RATES = {
+    name: make for name, make in OPTIMIZERS.items() if steps_follow_rate(make(), [])
+} | {
+    "rmsprop without momentum": lambda: keras.optimizers.RMSprop(0.01, centered=True),
+    "decay that spares biases": lambda: spares_biases(keras.optimizers.AdamW(0.01)),
+    "loss scale of adam": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=8.0
+    ),
+}
+
+
+def spares_biases(optimizer):
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.weight_decay = 0.5
+    return optimizer
+
+
+def test_learning_rates_are_scaled_where_steps_follow_them():
+    assert {*SCALED_RATES} >= {
+        "adadelta",
+        "adagrad",
+        "adam",
+        "adamw",
+        "adamax",
+        "lion",
+        "nadam",
+        "rmsprop without momentum",
+        "accumulation",
+    }
+    never = ("rmsprop", "adafactor", "ftrl", "lamb", "muon", "average that overwrites")
+    assert not {*SCALED_RATES} & {*never}
+    constrained = keras.Variable([1.0])
+    constrained.constraint = keras.constraints.NonNeg()
+    assert not steps_follow_rate(keras.optimizers.Adam(), [constrained])
+
+
+@pytest.mark.parametrize("name", SCALED_RATES)
+def test_scaled_rates_move_weights_as_scaled_steps_do(name, monkeypatch):
+    config = PruningConfig(
+        rate=1.0,
+        weight_mask=schedules.published_decay(),
+        suppression=0.7,
+        dropout=0.5,
+        updates=schedules.every_epochs(),
+    )
+    x, y = images_and_labels(16)
+    weights = []
+    for scales_rates in (True, False):
+        optimizer = SCALED_RATES[name]()
+        model = compiled(optimizer, method=config, epochs=1000, suppress="update")
+        if not scales_rates:
+            monkeypatch.setattr(type(model), "_scales_rates", lambda *_: False)
+        model.run_eagerly = True
+        model.update_masks(-1)
+        for start in (0, 8, 0, 8):
+            model.train_on_batch(x[start : start + 8], y[start : start + 8])
+        assert "update_step" not in vars(optimizer)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
