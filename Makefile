@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -qq
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-all docs clean
+.PHONY: demo test test-all test-backends docs clean
 
 demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
@@ -24,6 +24,22 @@ test: $(VENV)/with-test
 test-all: $(VENV)/with-test
 	$(PYTEST) -m ""
 
+# On JAX and on PyTorch, each in an environment without TensorFlow; and whether their
+# masks are those of TensorFlow. TESTS selects some of the tests.
+test-backends: TESTS ?= tests/backends tests/training tests/scores tests/budgets \
+	tests/methods tests/test_compaction.py tests/test_profiling.py
+test-backends: $(VENV)-jax/ready $(VENV)-torch/ready $(VENV)/with-test
+	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(TESTS)
+	KERAS_BACKEND=torch $(VENV)-torch/bin/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest tests/training/test_agreement.py
+
+# Not the package itself, which would bring TensorFlow: it is run from here.
+$(VENV)-%/ready: pyproject.toml
+	@test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv --upgrade-deps $(VENV)-$*
+	@echo "installing $* into $(VENV)-$*: a few minutes the first time"
+	@$(VENV)-$*/bin/pip --disable-pip-version-check -qq install --group $*
+	@touch $@
+
 # Runs the guides; a warning is an error.
 docs: $(VENV)/with-docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going \
@@ -38,4 +54,4 @@ $(VENV)/with-%: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(VENV)-jax $(VENV)-torch build

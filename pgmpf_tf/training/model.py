@@ -35,6 +35,12 @@ _OF_TRAINING = (
 )
 
 
+def _attributes(model: keras.Model) -> dict[str, Any]:
+    """All attributes that were set on a model."""
+    # On PyTorch layers and models are kept apart from the others.
+    return {**vars(model), **vars(model).get("_modules", {})}
+
+
 @keras.saving.register_keras_serializable("pgmpf_tf")
 class PrunedModel(MaskedTrainer):
     """A Functional model that shares the layers of another and prunes them in `fit`.
@@ -58,8 +64,8 @@ class PrunedModel(MaskedTrainer):
         elif len(inputs) == len(outputs) == 1:
             inputs, outputs = inputs[0], outputs[0]
         Functional.__init__(self, inputs, outputs, name=model.name)
-        known = {*vars(self), *_OF_TRAINING}
-        for name, value in vars(model).items():
+        known = {*_attributes(self), *_OF_TRAINING}
+        for name, value in _attributes(model).items():
             if isinstance(model, Functional) and name not in known:
                 setattr(self, name, value)
         self._pruner = parts.pruner
@@ -75,8 +81,8 @@ class PrunedModel(MaskedTrainer):
         parts.distillation.model = self
         lent = {"criterion_data": parts.scoring, "teacher": parts.distillation}
         # A model of the user's own kind may have such an attribute itself.
-        lent = {name: lender for name, lender in lent.items() if name not in vars(self)}
-        self.__dict__["_lent"] = lent
+        own = _attributes(self)
+        self.__dict__["_lent"] = {name: lent[name] for name in lent.keys() - own.keys()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras tracks and saves whatever is set on a model. These are only lent to it,
@@ -89,11 +95,14 @@ class PrunedModel(MaskedTrainer):
 
     def __getattr__(self, name: str) -> Any:
         lender = vars(self).get("_lent", {}).get(name)
-        if lender is None:
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}"
-            )
-        return getattr(lender, name)
+        if lender is not None:
+            return getattr(lender, name)
+        inherited = getattr(super(), "__getattr__", None)
+        if inherited is not None:  # on PyTorch, where a model is a torch.nn.Module
+            return inherited(name)
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}"
+        )
 
     @functools.wraps(keras.Model.fit, assigned=())
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:

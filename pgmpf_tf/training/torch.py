@@ -17,6 +17,8 @@ class MaskedTrainer(Trainer):
 
     def train_step(self, data: Any) -> Any:
         """Runs the model's own step; the optimizer sees masked gradients."""
+        # Before the model is called, which moves BatchNorm's statistics at once.
+        self._distillation.check()
         if not self._is_masked():
             return super().train_step(data)
         with intercepted([self.optimizer], self._apply):

@@ -73,7 +73,10 @@ def test_a_filter_contributes_what_the_loss_changes_by_when_it_is_scaled():
     model.get_layer("norm").moving_variance.assign(np.arange(1.0, 9.0))
     x, y = images_and_labels(16)
     kernel = model.get_layer("second").kernel
-    weights, step = kernel.numpy(), 1e-4
+    weights, step, tolerance = kernel.numpy(), 1e-4, {"rtol": 1e-4, "atol": 1e-7}
+    if keras.backend.backend() != "tensorflow":
+        # The loss is in single precision, whatever it is asked for.
+        step, tolerance = 3e-2, {"rtol": 2e-2, "atol": 2e-4}
     loss = keras.losses.SparseCategoricalCrossentropy(True, dtype="float64")
 
     def loss_at(filter_, scale):
@@ -92,7 +95,7 @@ def test_a_filter_contributes_what_the_loss_changes_by_when_it_is_scaled():
     member = next(m for m in group.members if m.variable is kernel)
     (found,) = measure([model], [member], batches, loss)
     assert found.shape == (6, 2)
-    np.testing.assert_allclose(found, slopes, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found, slopes, **tolerance)
 
 
 def test_filters_of_one_unit_are_combined_and_normalized():

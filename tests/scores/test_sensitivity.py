@@ -4,7 +4,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from rich.console import Console
 
 import pgmpf_tf
@@ -154,6 +153,7 @@ def test_which_metric_and_which_way():
 def test_data_may_be_a_dataset_and_the_model_wrapped(whole):
     model = pgmpf_tf.wrap(compiled(), 0.5)
     model.compile("sgd", cross_entropy())
+    tf = pytest.importorskip("tensorflow")
     dataset = tf.data.Dataset.from_tensor_slices(images_and_labels()).batch(8)
     table = pgmpf_tf.sensitivity(model, dataset, (0.2, 0.5), progress=False)
     np.testing.assert_allclose(table.values, whole.values, rtol=1e-5)

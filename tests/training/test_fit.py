@@ -1,5 +1,7 @@
 """`fit` of a wrapped model: every way to run it, to feed it and to watch it."""
 
+import importlib.util
+
 import keras
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ WAYS = {
     "eager": {"run_eagerly": True},
     "several steps at once": {"steps_per_execution": 3},
 }
+if keras.backend.backend() == "torch":
+    del WAYS["several steps at once"]  # Keras has it on the other two
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -250,6 +254,12 @@ def test_validation_sees_the_masked_network():
     assert accuracy == pytest.approx(history["val_accuracy"][-1])
 
 
+def tensorboard(directory):
+    """Keras' own callback, which needs TensorFlow on every backend."""
+    if importlib.util.find_spec("tensorflow"):
+        yield keras.callbacks.TensorBoard(directory)
+
+
 def test_the_callbacks_of_keras(tmp_path):
     x, y = images_and_labels()
     model = compiled()
@@ -268,7 +278,7 @@ def test_the_callbacks_of_keras(tmp_path):
             keras.callbacks.ReduceLROnPlateau(
                 monitor="pruning_rate", factor=0.1, patience=1, mode="min"
             ),
-            keras.callbacks.TensorBoard(tmp_path / "board"),
+            *tensorboard(tmp_path / "board"),
             PruningLog(tmp_path / "board"),
         ],
     )
@@ -281,7 +291,8 @@ def test_the_callbacks_of_keras(tmp_path):
     assert scalars["filters_alive/first"][2] == 4
     assert scalars["filters_alive/second"][2] == 3
     assert scalars["pruning/pruning_rate"][2] == 0.5
-    assert scalars["epoch_suppression"][2] == 1.0
+    if importlib.util.find_spec("tensorflow"):
+        assert scalars["epoch_suppression"][2] == 1.0
 
 
 def read_scalars(directory):

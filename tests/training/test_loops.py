@@ -1,9 +1,8 @@
-"""Training loops and steps of the user's own."""
+"""Training loops and steps of the user's own, on TensorFlow."""
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
@@ -15,6 +14,10 @@ from tests.training.networks import (
     cross_entropy,
     images_and_labels,
 )
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("test_jax.py and test_torch.py have theirs", allow_module_level=True)
+tf = pytest.importorskip("tensorflow")
 
 EPOCHS = 3
 

@@ -116,8 +116,10 @@ def trained(model, x):
     for layer in model._flatten_layers():
         layer.trainable = True
     if isinstance(model.layers[1], keras.Sequential):
-        return model.layers[-1](model.layers[1](x, training=True))
-    return model(x, training=True)
+        outputs = model.layers[-1](model.layers[1](x, training=True))
+    else:
+        outputs = model(x, training=True)
+    return keras.ops.convert_to_numpy(outputs)
 
 
 @pytest.mark.parametrize(

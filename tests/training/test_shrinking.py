@@ -77,7 +77,7 @@ def after(model, steps=5):
     for start in range(0, 8 * steps, 8):
         model.train_on_batch(x[start : start + 8], y[start : start + 8])
     # Training's own: the moving statistics of the masked network are not plain ones.
-    return model(x, training=True).numpy()
+    return keras.ops.convert_to_numpy(model(x, training=True))
 
 
 def distance(first, second):

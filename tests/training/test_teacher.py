@@ -29,6 +29,10 @@ def network(seed, activation=None, outputs=3, names="a", dtype=None):
     return keras.Model(inputs, heads[0])
 
 
+def numbers(tensors):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, tensors)
+
+
 def data(count=24):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(count, 4)).astype(np.float32)
@@ -68,7 +72,7 @@ SPARSE = keras.losses.SparseCategoricalCrossentropy
 def test_the_loss_of_classes_is_hintons(activation):
     x, y = data()
     # Logits beyond single precision's reach of softmax would be lost in it.
-    z, taught = network(1)(x).numpy(), network(2)(x).numpy()
+    z, taught = numbers(network(1)(x)), numbers(network(2)(x))
     loss = "sparse_categorical_crossentropy" if activation else SPARSE(from_logits=True)
     model = wrap(
         network(1, activation),
@@ -85,7 +89,7 @@ def test_the_loss_of_classes_is_hintons(activation):
 def test_samples_have_their_weights():
     x, y = data()
     weights = np.linspace(0.0, 2.0, len(x))
-    z, taught = network(1)(x).numpy(), network(2)(x).numpy()
+    z, taught = numbers(network(1)(x)), numbers(network(2)(x))
     model = wrap(network(1), **KEPT, distillation=Distillation(network(2), 0.5))
     total, distance = train(
         still(model, SPARSE(from_logits=True)), x, y, sample_weight=weights
@@ -99,7 +103,7 @@ def test_samples_have_their_weights():
 def test_the_loss_of_other_outputs_is_the_squared_error():
     x, _ = data()
     y = np.ones((len(x), 3))
-    z, taught = network(1)(x).numpy(), network(2)(x).numpy()
+    z, taught = numbers(network(1)(x)), numbers(network(2)(x))
     model = wrap(network(1), **KEPT, distillation=Distillation(network(2), 0.25))
     total, distance = train(still(model, "mae"), x, y)
     expected = np.square(taught - z).mean()
@@ -120,7 +124,7 @@ def test_each_output_is_taught_by_its_loss_and_weight():
     losses = {"a": SPARSE(from_logits=True), "b": "mse"}
     still(model, losses, loss_weights={"a": 2.0, "b": 0.5})
     total, distance = train(model, x, targets)
-    z, taught = ({k: v.numpy() for k, v in d.items()} for d in (z, taught))
+    z, taught = numbers(z), numbers(taught)
     expected = 2.0 * divergences(taught["a"], z["a"], 4.0).mean()
     expected += 0.5 * np.square(taught["b"] - z["b"]).mean()
     assert distance == pytest.approx(expected, rel=1e-4)
@@ -260,7 +264,7 @@ def test_a_class_with_a_loss_of_its_own():
     x, y = data()
     plain = network(1)
     own = OwnLoss(plain.input, plain.output)
-    z, taught = network(1)(x).numpy(), network(2)(x).numpy()
+    z, taught = numbers(network(1)(x)), numbers(network(2)(x))
     model = wrap(own, **KEPT, distillation=Distillation(network(2), 0.5))
     total, distance = train(still(model, None), x, y)
     assert distance == pytest.approx(np.square(taught - z).mean(), rel=1e-4)
