@@ -21,4 +21,5 @@ def assign_if(
         values: gives a tensor for each.
     """
     for variable, value in zip(variables, values(), strict=True):
-        variable.assign(keras.ops.where(condition, value, variable))
+        now = keras.ops.copy(variable)
+        variable.assign(keras.ops.where(condition, value, now))

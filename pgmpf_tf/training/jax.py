@@ -37,6 +37,10 @@ class MaskedTrainer(Trainer):
             return found
         return found + teacher.variables
 
+    def _sync_state(self) -> None:
+        """Takes the state back from the steps of `fit`, which keep it to themselves."""
+        self.jax_state_sync()
+
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """The state by the variables' paths, without the teacher's."""
         with self._without_teacher():

@@ -79,10 +79,12 @@ class MaskUpdates(keras.callbacks.Callback):
 
     def _update_within(self, done: int) -> None:
         progress = self._progress
-        if self._moving and progress.update_within(
-            self._epoch, done, self.model.optimizer
-        ):
-            self._moving = not progress.finished
+        if not (self._moving and progress.is_due(self._epoch, done)):
+            return
+        if done:
+            self.model._sync_state()
+        progress.update_within(self._epoch, done, self.model.optimizer)
+        self._moving = not progress.finished
 
     def replace_last_masks(self) -> None:
         """Notes that masks have moved after the last epoch's end."""

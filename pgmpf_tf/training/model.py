@@ -324,6 +324,7 @@ class PrunedModel(MaskedTrainer):
         Returns:
             From the name of each group to an array of shape `(units,)`, float32.
         """
+        self._sync_state()
         return self._pruner.masks()
 
     def filter_norms(self) -> dict[str, np.ndarray]:
@@ -332,10 +333,12 @@ class PrunedModel(MaskedTrainer):
         Returns:
             From the name of each group to an array of shape `(units,)`, float64.
         """
+        self._sync_state()
         return self._pruner.norms()
 
     def pruning_values(self) -> dict[str, float]:
         """The present `pruning_rate`, `suppression` and `weight_mask`."""
+        self._sync_state()
         return self._progress.values()
 
     @property

@@ -108,6 +108,20 @@ class Progress:
         self._pruner.state.epoch.assign(t + 1)
         return {**self.values(), "suppression": suppression}
 
+    def is_due(self, epoch: int, done: int) -> bool:
+        """Whether it may be time for an update; known without asking any device.
+
+        Args:
+            epoch: the epoch, see `epoch`.
+            done: steps of the epoch that are done.
+        """
+        if not (done and self.steps):
+            return not done
+        if self.steps - done < min(_STEPS_TO_SETTLE, self.steps // 2):
+            return False
+        progress = (epoch * self.steps + done) / (self._needed_total() * self.steps)
+        return progress >= self._due
+
     def update_within(
         self, epoch: int, done: int, optimizer: keras.optimizers.Optimizer | None
     ) -> bool:
@@ -121,17 +135,13 @@ class Progress:
         Returns:
             Whether there was one.
         """
-        total, steps = self._needed_total(), self.steps
-        if not steps:
-            # The next occasion that is known of is the next epoch's begin.
-            if not done:
-                return self.advance(epoch / total, (epoch + 1) / total, optimizer)
-        elif not done or steps - done >= min(_STEPS_TO_SETTLE, steps // 2):
-            progress = (epoch * steps + done) / (total * steps)
-            if not done or progress >= self._due:
-                following = progress + 1 / (total * steps)
-                return self.advance(progress, following, optimizer)
-        return False
+        if not self.is_due(epoch, done):
+            return False
+        # Where steps are not known, the next occasion is the next epoch's begin.
+        steps = self.steps or 1
+        total = self._needed_total() * steps
+        step = epoch * steps + done
+        return self.advance(step / total, (step + 1) / total, optimizer)
 
     def advance(
         self,

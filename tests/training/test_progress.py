@@ -238,3 +238,17 @@ def test_a_schedule_of_tfmot_is_a_rate():
         expected[last] = expected[last - 1]
     np.testing.assert_allclose(seen, expected, rtol=1e-5)
     assert_pruned(model)
+
+
+def test_masks_move_in_mid_epoch_on_every_backend():
+    model = wrap(convnet(), 0.5, method=CUBIC.replace(updates=5))
+    model.compile(keras.optimizers.SGD(0.05), cross_entropy())
+    kept = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: kept.append(model.masks()["first"])
+    )
+    x, y = images_and_labels(80)
+    model.fit(x, y, 4, epochs=1, verbose=0, callbacks=[watch])
+    # Five updates in 8 of 20 steps, of which the last three let no filter go.
+    assert [int(mask.sum()) for mask in kept[::2]] == [6, 5, *[4] * 8]
+    assert_pruned(model)

@@ -155,7 +155,7 @@ def test_a_layer_that_is_called_twice_in_a_step():
     model._progress.plan(9, 1)
     model._progress.start(None)
     model.train_on_batch(x, rng.integers(0, 3, BATCH))
-    means = [hidden(part).numpy().mean(0) for part in x]
+    means = [keras.ops.convert_to_numpy(hidden(part)).mean(0) for part in x]
     # The later call, whichever it is, weighs more, by the layer's own momentum.
     expected = [(0.9 * a + b) / 1.9 for a, b in (means, means[::-1])]
     mean = averages(model)[0]
