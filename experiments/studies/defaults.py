@@ -1,0 +1,404 @@
+"""Which method `wrap` should take by default: many small runs, told beside each other.
+
+    python -m experiments.studies.defaults --tfds_dir=../shared/tensorflow_datasets
+
+A ResNet-8 is pruned on three data sets for 3, 10 or 30 epochs, at rates 0.3, 0.5 and
+0.7, with a constant learning rate or a cosine, with SGD or AdamW, from scratch or from
+a trained network: 36 of the 216 combinations, chosen so that every two values of two
+different factors meet equally often. Every method has the same combinations, seeds,
+starts, batches and number of steps. Each run is a file; what is there is not done
+again, so the same command goes on where a stopped or killed one was.
+
+What was chosen by looking at these runs was chosen on held-out images; the table is of
+the test images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import rich
+from absl import flags
+
+import pgmpf_tf
+from experiments.data import datasets
+from experiments.networks import models
+from experiments.run import evaluation
+from experiments.run.launching import launch
+from pgmpf_tf import PruningConfig, schedules
+from pgmpf_tf._files import staged, write_text
+
+Record = dict[str, Any]
+
+HARD = "hard"
+"""The method that the others are held against: all at once, then training."""
+
+METHODS = ("pgmpf", HARD, "gradual", "pgmpf_published")
+
+_FADE = schedules.scaled(schedules.linear(end=0.3), 1.0, 0.0)
+_RISE = schedules.cubic(end=0.3)
+VARIANTS: Mapping[str, PruningConfig] = {
+    "end_0.2": PruningConfig(rate=schedules.cubic(end=0.2)),
+    "end_0.3": PruningConfig(rate=schedules.cubic(end=0.3)),
+    "end_0.5": PruningConfig(rate=schedules.cubic(end=0.5)),
+    "linear": PruningConfig(rate=schedules.linear(end=0.3)),
+    "fade": PruningConfig(rate=_RISE, weight_mask=_FADE),
+    "soft": PruningConfig(rate=_RISE, weight_mask=_FADE, suppression=_RISE),
+    "soft_dropout": PruningConfig(
+        rate=_RISE, weight_mask=_FADE, suppression=_RISE, dropout=0.5
+    ),
+    "updates_4": PruningConfig(rate=_RISE, updates=4),
+    "updates_50": PruningConfig(rate=_RISE, updates=50),
+}
+"""What the default could also be: one ingredient changed at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A part of a data set, small enough for many runs.
+
+    Attributes:
+        name: the data set.
+        train, held_out, test: how many images of each; None for all.
+        input_size: edge of the images in pixels.
+    """
+
+    name: str
+    train: int | None
+    held_out: int
+    test: int | None
+    input_size: int
+
+
+SOURCES = {
+    "digits": Source("digits", None, 300, None, 8),
+    "fashion_mnist": Source("fashion_mnist", 2000, 1000, 2000, 14),
+    "cifar10": Source("cifar10", 2000, 1000, 2000, 16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What a run is about, apart from the method and the seed."""
+
+    data: str
+    epochs: int
+    rate: float
+    decay: str
+    optimizer: str
+    start: str
+
+    @property
+    def name(self) -> str:
+        """The values, one after the other."""
+        return "-".join(map(str, dataclasses.astuple(self)))
+
+
+BATCH_SIZE = 64
+LEARNING_RATES = {"sgd": 0.05, "adamw": 1e-3}
+DENSE_EPOCHS = 20
+FACTORS: Mapping[str, tuple[Any, ...]] = {
+    "data": tuple(SOURCES),
+    "epochs": (3, 10, 30),
+    "rate": (0.3, 0.5, 0.7),
+    "decay": ("constant", "cosine"),
+    "optimizer": ("sgd", "adamw"),
+    "start": ("trained", "scratch"),
+}
+
+
+def cells() -> list[Cell]:
+    """36 combinations in which any two values of two factors meet equally often.
+
+    A Latin square of the factors with three values, times half of the combinations of
+    those with two: an orthogonal array of strength 2.
+    """
+    chosen = []
+    for places in itertools.product(*(range(len(v)) for v in FACTORS.values())):
+        threes, twos = places[:3], places[3:]
+        if sum(threes) % 3 == 0 and sum(twos) % 2 == 0:
+            values = (v[p] for v, p in zip(FACTORS.values(), places, strict=True))
+            chosen.append(Cell(*values))
+    return chosen
+
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@functools.cache
+def load(name: str, tfds_dir: str | None) -> dict[str, Arrays]:
+    """The images and labels of a source: `train`, `held_out` and `test`."""
+    source = SOURCES[name]
+    data = datasets.load(
+        source.name,
+        tfds_dir=tfds_dir,
+        train_examples=source.train,
+        held_out=source.held_out,
+        input_size=source.input_size,
+    )
+    parts = {
+        "train": (data.train, source.train),
+        "held_out": (data.validation, None),
+        "test": (data.test, source.test),
+    }
+    arrays = {}
+    for part, (examples, count) in parts.items():
+        taken = examples if count is None else examples.take(count)
+        pairs = taken.map(lambda x, y: (data.preprocessing.test_image(x), y))
+        images, labels = zip(*pairs.as_numpy_iterator(), strict=True)
+        arrays[part] = np.stack(images), np.asarray(labels)
+    return arrays
+
+
+def network(arrays: Mapping[str, Arrays]) -> keras.Model:
+    """A ResNet-8 with new weights."""
+    shape = arrays["train"][0].shape[1:]
+    return models.build("resnet8", input_shape=shape, num_classes=10)
+
+
+def compiled(model: keras.Model, optimizer: str, decay: str, steps: int) -> keras.Model:
+    """The model, ready to be trained for so many steps."""
+    rate: Any = LEARNING_RATES[optimizer]
+    if decay == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    model.compile(
+        keras.optimizers.SGD(rate, momentum=0.9)
+        if optimizer == "sgd"
+        else keras.optimizers.AdamW(rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def dense(
+    cell: Cell, seed: int, folder: Path, tfds_dir: str | None
+) -> tuple[keras.Model, float]:
+    """The network that pruning starts from, and its accuracy on the test images."""
+    arrays = load(cell.data, tfds_dir)
+    keras.utils.set_random_seed(seed)
+    model = network(arrays)
+    if cell.start == "scratch":
+        return model, 0.0
+    path = folder / "dense" / f"{cell.data}-{cell.optimizer}-{seed}.keras"
+    x, y = arrays["train"]
+    steps = DENSE_EPOCHS * -(-len(x) // BATCH_SIZE)
+    if not path.is_file():
+        compiled(model, cell.optimizer, "cosine", steps)
+        model.fit(x, y, BATCH_SIZE, epochs=DENSE_EPOCHS, verbose=0)
+        with staged(path.parent) as partial:
+            model.save(partial / path.name)
+    model = keras.saving.load_model(path)
+    return model, accuracy(model, arrays["test"])
+
+
+def accuracy(model: keras.Model, arrays: Arrays) -> float:
+    """The part of the images whose class is told right."""
+    return float(model.evaluate(*arrays, 500, verbose=0, return_dict=True)["accuracy"])
+
+
+def config(method: str, cell: Cell) -> PruningConfig:
+    """What a name stands for in a cell."""
+    if method in VARIANTS:
+        return VARIANTS[method]
+    return PruningConfig.preset(method, pretrained=cell.start == "trained")
+
+
+def run(
+    cell: Cell, method: str, seed: int, folder: Path, tfds_dir: str | None
+) -> Record:
+    """Prunes in one of the ways; what came of it, also after `recalibrate`."""
+    arrays = load(cell.data, tfds_dir)
+    x, y = arrays["train"]
+    plain, before = dense(cell, seed, folder, tfds_dir)
+    model = pgmpf_tf.wrap(plain, cell.rate, method=config(method, cell), seed=seed)
+    steps = cell.epochs * -(-len(x) // BATCH_SIZE)
+    compiled(model, cell.optimizer, cell.decay, steps)
+    keras.utils.set_random_seed(seed)  # the same order of batches for every method
+    started = time.process_time()
+    history = model.fit(
+        x,
+        y,
+        BATCH_SIZE,
+        epochs=cell.epochs,
+        verbose=0,
+        validation_data=arrays["held_out"],
+    )
+    spent = time.process_time() - started
+    found = {part: accuracy(model, arrays[part]) for part in ("held_out", "test")}
+    pgmpf_tf.recalibrate(model, x)
+    return {
+        **dataclasses.asdict(cell),
+        "method": method,
+        "seed": seed,
+        "dense": before,
+        **found,
+        "recalibrated": accuracy(model, arrays["held_out"]),
+        "curve": [round(value, 4) for value in history.history["val_accuracy"]],
+        "rates": [round(value, 4) for value in history.history["pruning_rate"]],
+        "processor_seconds": round(spent, 2),
+    }
+
+
+def measure(
+    folder: Path, methods: Iterable[str], seeds: int, tfds_dir: str | None
+) -> list[Record]:
+    """Does what is not done yet, seed by seed, so that a stop leaves whole comparisons.
+
+    Args:
+        folder: where the runs are.
+        methods: names of presets or of `VARIANTS`.
+        seeds: how many.
+        tfds_dir: where tensorflow-datasets keeps prepared data.
+
+    Returns:
+        The records of all runs.
+    """
+    methods = tuple(methods)
+    planned = [
+        (seed, cell, method)
+        for seed in range(seeds)
+        for cell in cells()
+        for method in methods
+    ]
+    records = []
+    for number, (seed, cell, method) in enumerate(planned, start=1):
+        path = folder / cell.name / f"{method}-{seed}.json"
+        if path.is_file():
+            records.append(json.loads(path.read_text("utf-8")))
+            continue
+        record = run(cell, method, seed, folder, tfds_dir)
+        write_text(path, json.dumps(record) + "\n")
+        records.append(record)
+        rich.print(f"{number} of {len(planned)}: {path.parent.name} {path.stem}")
+        keras.utils.clear_session()
+    return records
+
+
+def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
+    """Each method's difference from hard pruning in the same cells and seeds.
+
+    Args:
+        records: of runs.
+        part: which accuracy is compared.
+
+    Returns:
+        For each method and each value of each factor (and for all): `mean` of the
+        accuracy, `ahead`, the mean difference from hard pruning, `error`, the standard
+        error of that over cells, `worst`, the mean over seeds in the worst cell, and
+        `cells`.
+    """
+    by_key: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in records:
+        key = _name(record), record["method"]
+        by_key.setdefault(key, {})[record["seed"]] = record
+    rows = []
+    methods = dict.fromkeys(method for _, method in by_key)
+    values = [("all", None), *((f, v) for f, vs in FACTORS.items() for v in vs)]
+    for method, (factor, value) in itertools.product(methods, values):
+        ahead, means = [], []
+        for (cell, other), runs in by_key.items():
+            hard = by_key.get((cell, HARD), {})
+            seeds = sorted(set(runs) & set(hard))
+            first = runs[min(runs)]
+            if other != method or not seeds or first.get(factor) != value:
+                continue
+            means.append(np.mean([runs[s][part] for s in seeds]))
+            ahead.append(np.mean([runs[s][part] - hard[s][part] for s in seeds]))
+        if ahead:
+            error = np.std(ahead, ddof=1) / np.sqrt(len(ahead)) if ahead[1:] else None
+            rows.append(
+                {
+                    "method": method,
+                    "factor": factor,
+                    "value": value,
+                    "cells": len(ahead),
+                    "mean": float(np.mean(means)),
+                    "ahead": float(np.mean(ahead)),
+                    "error": None if error is None else float(error),
+                    "worst": float(min(ahead)),
+                }
+            )
+    return rows
+
+
+def _name(record: Record) -> str:
+    return Cell(**{f.name: record[f.name] for f in dataclasses.fields(Cell)}).name
+
+
+def markdown(records: list[Record]) -> str:
+    """The summary as tables."""
+    rows = summary(records)
+    seeds = len({record["seed"] for record in records})
+    lines = [
+        "# Which method by default",
+        "",
+        f"ResNet-8, {rows[0]['cells']} combinations, {seeds} seeds; accuracy on test "
+        "images in %, and its difference from hard pruning of the same network with "
+        "the same steps, in points, with its standard error over the combinations. "
+        "`python -m experiments.studies.defaults` says how they were chosen.",
+        "",
+        "| method | accuracy | ahead of hard | in the worst combination |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["factor"] == "all":
+            lines.append(
+                f"| {row['method']} | {100 * row['mean']:.2f} | {_ahead(row)} | "
+                f"{100 * row['worst']:+.2f} |"
+            )
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    others = [method for method in methods if method != HARD]
+    lines += ["", f"| ahead of hard | {' | '.join(others)} |"]
+    lines.append(f"| --- |{' ---: |' * len(others)}")
+    found = {(r["factor"], r["value"], r["method"]): _ahead(r) for r in rows}
+    for factor, values in FACTORS.items():
+        for value in values:
+            told = (found.get((factor, value, method), "-") for method in others)
+            lines.append(f"| {factor} {value} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ahead(row: Record) -> str:
+    error = "" if row["error"] is None else f" ± {100 * row['error']:.2f}"
+    return f"{100 * row['ahead']:+.2f}{error}"
+
+
+def define_flags() -> None:
+    """What to run, and where to write."""
+    flags.DEFINE_list(
+        "methods", list(METHODS), f"Names of methods, or of {', '.join(VARIANTS)}."
+    )
+    flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    flags.DEFINE_string("runs_dir", "runs/defaults", "Folder of the runs.")
+    flags.DEFINE_string("output", "experiments/results", "Where to write.")
+    flags.DEFINE_string("tfds_dir", None, "Where prepared CIFAR-10 is.")
+
+
+def main(_: list[str]) -> None:
+    """Does what is missing, and writes the tables."""
+    given = flags.FLAGS
+    records = measure(Path(given.runs_dir), given.methods, given.seeds, given.tfds_dir)
+    text = markdown(records)
+    content = {
+        "environment": evaluation.environment(),
+        "summary": summary(records),
+        "runs": records,
+    }
+    with staged(given.output) as folder:
+        (folder / "defaults.md").write_text(text, "utf-8")
+        (folder / "defaults.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    launch(main, define_flags, resumes=True)

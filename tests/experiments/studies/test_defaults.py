@@ -1,0 +1,74 @@
+import collections
+import itertools
+import json
+
+import pytest
+
+from experiments.studies import defaults
+
+TINY = defaults.Source("digits", 96, 50, 50, 8)
+CELL = defaults.Cell("digits", 3, 0.5, "constant", "sgd", "trained")
+
+
+def test_any_two_values_of_two_factors_meet_equally_often():
+    chosen = defaults.cells()
+    assert len(chosen) == len(set(chosen)) == 36
+    for one, other in itertools.combinations(defaults.FACTORS, 2):
+        pairs = collections.Counter(
+            (getattr(c, one), getattr(c, other)) for c in chosen
+        )
+        size = len(defaults.FACTORS[one]) * len(defaults.FACTORS[other])
+        assert set(pairs.values()) == {36 // size}
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    monkeypatch.setitem(defaults.SOURCES, "digits", TINY)
+    monkeypatch.setattr(defaults, "cells", lambda: [CELL])
+    monkeypatch.setattr(defaults, "DENSE_EPOCHS", 1)
+    defaults.load.cache_clear()
+    yield tmp_path
+    defaults.load.cache_clear()
+
+
+def test_what_is_done_is_not_done_again(tiny, monkeypatch):
+    records = defaults.measure(tiny, ["hard", "pgmpf"], 1, None)
+    assert [record["method"] for record in records] == ["hard", "pgmpf"]
+    for record in records:
+        assert record["rates"][-1] == 0.5
+        assert len(record["curve"]) == 3
+        assert 0 <= record["test"] <= 1
+    assert records[0]["dense"] == records[1]["dense"] > 0
+    monkeypatch.setattr(defaults, "run", None)
+    assert defaults.measure(tiny, ["hard", "pgmpf"], 1, None) == records
+
+
+def record(method, seed, test, **changes):
+    cell = {field: getattr(CELL, field) for field in defaults.FACTORS}
+    return {**cell, "method": method, "seed": seed, "test": test, **changes}
+
+
+def test_methods_are_held_against_hard_pruning_in_the_same_runs():
+    records = [
+        record("hard", 0, 0.5),
+        record("hard", 1, 0.7),
+        record("pgmpf", 0, 0.6),
+        record("pgmpf", 1, 0.9),
+        record("hard", 0, 0.5, epochs=10),
+        record("pgmpf", 0, 0.45, epochs=10),
+        record("pgmpf", 1, 0.0, epochs=10),  # without its counterpart
+    ]
+    rows = {
+        (r["method"], r["factor"], r["value"]): r for r in defaults.summary(records)
+    }
+    row = rows["pgmpf", "all", None]
+    assert row["ahead"] == pytest.approx((0.15 - 0.05) / 2)
+    assert row["worst"] == pytest.approx(-0.05)
+    assert row["cells"] == 2
+    assert rows["pgmpf", "epochs", 3]["ahead"] == pytest.approx(0.15)
+    assert rows["pgmpf", "epochs", 3]["error"] is None
+    assert rows["hard", "all", None]["ahead"] == 0.0
+    text = defaults.markdown(records)
+    assert "| pgmpf | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
+    assert "| epochs 10 | -5.00 |" in text
+    json.dumps(defaults.summary(records))
