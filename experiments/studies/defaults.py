@@ -226,9 +226,9 @@ def run(
     keras.utils.set_random_seed(seed)  # the same order of batches for every method
     started = time.process_time()
     history = model.fit(
-        x,
-        y,
-        BATCH_SIZE,
+        x=x,
+        y=y,
+        batch_size=BATCH_SIZE,
         epochs=cell.epochs,
         verbose=0,
         validation_data=arrays["held_out"],
