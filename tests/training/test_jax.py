@@ -68,7 +68,7 @@ def test_a_compiled_step_sees_masks_that_have_moved_since(optimizer):
 
 
 def test_fit_traces_once_while_masks_move_between_steps_and_epochs():
-    model = wrap(dense(Traced), 0.5)
+    model = wrap(dense(Traced), 0.5, method="asrfp")
     model.compile("sgd", cross_entropy())
     x, y = images_and_labels()
     seen = model.fit(x, y, 8, epochs=4, verbose=0).masks
