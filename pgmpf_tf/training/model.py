@@ -22,6 +22,7 @@ from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.statistics import watch_statistics
 from pgmpf_tf.training.summary import print_summary
+from pgmpf_tf.training.two_phases import FitAndShrink
 
 # What `compile` and `fit` leave in a model: the wrapped one is trained anew.
 _OF_TRAINING = (
@@ -42,7 +43,7 @@ def _attributes(model: keras.Model) -> dict[str, Any]:
 
 
 @keras.saving.register_keras_serializable("pgmpf_tf")
-class PrunedModel(MaskedTrainer):
+class PrunedModel(FitAndShrink, MaskedTrainer):
     """A Functional model that shares the layers of another and prunes them in `fit`.
 
     Made by `pgmpf_tf.wrap`. It is a Keras model in every respect: `compile`, `fit`,
