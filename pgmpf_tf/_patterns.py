@@ -1,4 +1,8 @@
-"""Patterns that name layers, as in a shell: `*`, `?`, `[abc]`."""
+"""Patterns that name layers, as in a shell: `*`, `?`, `[abc]`.
+
+They match the name of a layer, its path (`backbone/block1/conv`), or the name or path
+of a model or layer that it is in, so that `backbone` and `backbone/*` mean all of it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,20 @@ from typing import TypeVar
 V = TypeVar("V")
 
 _SHOWN = 10
+
+
+def path_names(path: str) -> tuple[str, ...]:
+    """The names by which patterns find a layer: its own, and those of what it is in.
+
+    Args:
+        path: where the layer is in its model: `"backbone/block1/conv"`.
+
+    Returns:
+        The path, its beginnings, and the names it consists of.
+    """
+    parts = path.split("/")
+    beginnings = ("/".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return tuple(dict.fromkeys([*beginnings, *parts]))
 
 
 def matches(pattern: str, names: Iterable[str]) -> bool:

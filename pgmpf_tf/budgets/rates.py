@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pgmpf_tf._checks import check_mapping, check_number, received
-from pgmpf_tf._patterns import check_patterns, first_match
+from pgmpf_tf._patterns import check_patterns, first_match, path_names
 from pgmpf_tf.channels.units import Group
 from pgmpf_tf.scores.ranking import kept_count
 
@@ -58,7 +58,7 @@ def group_rates(
 
 def names_of(group: Group) -> Collection[str]:
     """The names by which patterns find a group."""
-    return group.layers
+    return {name for path in group.layers for name in path_names(path)}
 
 
 def check_group_patterns(

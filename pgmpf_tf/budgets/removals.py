@@ -37,7 +37,8 @@ def fixed_rates(
     """
     fixed = {}
     for place, group in enumerate(groups):
-        rate = first_match(budget.rates, names_of(group))
+        # A budget is met by what can go now, and not by what may be trained later.
+        rate = 0.0 if group.frozen else first_match(budget.rates, names_of(group))
         if rate is None:
             continue
         count = len(group.units)

@@ -8,11 +8,12 @@ import keras
 import numpy as np
 
 from pgmpf_tf._checks import check_choice, check_strings
-from pgmpf_tf._patterns import check_patterns, matches
+from pgmpf_tf._patterns import check_patterns, matches, path_names
 from pgmpf_tf.channels.arrays import Array, NoRule, unknown
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.folding import fold_gathers
 from pgmpf_tf.channels.graph import Graph, trace
+from pgmpf_tf.channels.nodes import has_weights
 from pgmpf_tf.channels.units import NO_UNIT, Analysis, Group, Member, Pin
 from pgmpf_tf.rules import Barrier, rule_for
 
@@ -24,17 +25,18 @@ def analyze(
     *,
     coupling: str = "grouped",
     exclude: Sequence[str] = (),
-    frozen: bool = False,
 ) -> Analysis:
     """Finds which filters of a model live and die together, and which must stay.
+
+    It does not matter which layers are trainable at present.
 
     Args:
         model: a built Keras model.
         coupling: `"grouped"` ties channels that are added to each other;
             `"independent"` does not, as in the paper: each convolution loses its own
             filters and the sum keeps its width.
-        exclude: layer-name patterns, as in a shell; filters of these layers stay.
-        frozen: whether filters of layers with `trainable=False` may be selected.
+        exclude: patterns, as in a shell, for names or paths of layers, or of what they
+            are in (`"backbone/*"`); filters of these layers stay.
 
     Returns:
         Units, groups, members and pins.
@@ -45,24 +47,27 @@ def analyze(
     """
     check_choice("coupling", coupling, COUPLINGS)
     graph = fold_gathers(trace(model))
-    excluded = _match(exclude, {node.operation.name for node in graph.nodes})
+    patterns = _checked(exclude, graph)
     flow = Flow(independent=coupling == "independent")
     uncovered = _walk(graph, flow)
     for labeled in flow.variables.values():
-        layer = labeled.layer
-        if layer.name in excluded:
-            flow.pin(labeled.labels, f"layer '{layer.name}' is excluded")
-        elif id(layer) in uncovered:
-            flow.pin(labeled.labels, f"layer '{layer.name}' {uncovered[id(layer)]}")
-        elif not (frozen or layer.trainable):
-            flow.pin(labeled.labels, f"layer '{layer.name}' is frozen")
+        if any(matches(pattern, path_names(labeled.path)) for pattern in patterns):
+            flow.pin(labeled.labels, f"layer '{labeled.path}' is excluded")
+        elif id(labeled.owner) in uncovered:
+            reason = uncovered[id(labeled.owner)]
+            flow.pin(labeled.labels, f"layer '{labeled.path}' {reason}")
     return _collect(flow)
 
 
-def _match(patterns: str | Sequence[str], names: set[str]) -> set[str]:
+def _checked(patterns: str | Sequence[str], graph: Graph) -> tuple[str, ...]:
+    """Patterns of `exclude`, each of which matches a layer."""
     patterns = check_strings("exclude", patterns, "layer-name patterns")
+    names = {name for node in graph.nodes for name in path_names(node.path)}
+    for node in graph.nodes:
+        if has_weights(node.operation):
+            names |= {layer.name for layer in node.operation._flatten_layers()}
     check_patterns("exclude", patterns, names)
-    return {name for name in names if any(matches(p, (name,)) for p in patterns)}
+    return patterns
 
 
 def _walk(graph: Graph, flow: Flow) -> dict[int, str]:
@@ -120,7 +125,12 @@ def _collect(flow: Flow) -> Analysis:
         if (units != NO_UNIT).any():
             members.append(
                 Member(
-                    labeled.layer, labeled.variable, labeled.axis, labeled.role, units
+                    labeled.layer,
+                    labeled.variable,
+                    labeled.axis,
+                    labeled.role,
+                    units,
+                    labeled.path,
                 )
             )
     return Analysis(
@@ -159,7 +169,7 @@ def _groups(members: list[Member], count: int) -> tuple[Group, ...]:
 
 def _group_name(members: list[Member], used: dict[str, int]) -> str:
     """The first layer with filters; with a number if that name is `used`."""
-    name = next((m.layer.name for m in members if m.role == "kernel"), "")
+    name = next((m.path for m in members if m.role == "kernel"), "")
     used[name] = used.get(name, 0) + 1
     return name if used[name] == 1 else f"{name}#{used[name]}"
 

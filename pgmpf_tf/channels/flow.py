@@ -34,6 +34,7 @@ class LabeledVariable:
 
     Attributes:
         layer: the layer that owns the variable.
+        owner: the layer of the graph that is this layer, or holds it.
         path: where that layer is in the model: `"backbone/block1/conv"`.
         variable: the variable.
         axis: its channel axis.
@@ -42,6 +43,7 @@ class LabeledVariable:
     """
 
     layer: keras.layers.Layer
+    owner: keras.layers.Layer
     path: str
     variable: keras.Variable
     axis: int
@@ -121,7 +123,10 @@ class Flow:
             return known.labels
         labels = self.fresh(variable.shape[axis])
         self.member(node, variable, axis, "kernel", labels, part)
-        self.filters_of.setdefault(self.variables[id(variable)].path, labels)
+        path, number = self.variables[id(variable)].path, 2
+        while path in self.filters_of:  # layers in a layer may have equal names
+            path, number = f"{path.partition('#')[0]}#{number}", number + 1
+        self.filters_of[path] = labels
         return labels
 
     def member(
@@ -151,7 +156,13 @@ class Flow:
         layer = part_of(node.operation, part)
         path = f"{node.path}/{layer.name}" if part else node.path
         self.variables[id(variable)] = LabeledVariable(
-            layer, path, variable, axis % len(variable.shape), role, labels
+            layer,
+            node.operation,
+            path,
+            variable,
+            axis % len(variable.shape),
+            role,
+            labels,
         )
 
     def opaque(self, node: Node, reason: str) -> None:

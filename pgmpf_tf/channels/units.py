@@ -25,6 +25,7 @@ class Member:
             moving mean of a BatchNorm that has no gamma), `"slope"` (PReLU).
         units: int64 array, shape `(variable.shape[axis],)`: the unit of each slice,
             or `NO_UNIT`. A unit may occur several times (after a Flatten, say).
+        path: where the layer is in the model: `"backbone/block1/conv"`.
     """
 
     layer: keras.layers.Layer
@@ -32,6 +33,16 @@ class Member:
     axis: int
     role: str
     units: np.ndarray
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            object.__setattr__(self, "path", self.layer.name)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its layer keeps it from being trained at present."""
+        return self.role != "mean" and not self.variable.trainable
 
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         """A value per slice, shaped so that it broadcasts to the variable."""
@@ -54,7 +65,7 @@ class Group:
     """Units whose members sit in the same variables; they compete with each other.
 
     Attributes:
-        name: the name of the first layer in which the units are filters.
+        name: the path of the first layer in which the units are filters.
         units: int64 array of unit ids.
         members: every variable that holds slices of these units.
     """
@@ -65,8 +76,13 @@ class Group:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers the members sit in, each once, in graph order."""
-        return tuple(dict.fromkeys(member.layer.name for member in self.members))
+        """Paths of the layers the members sit in, each once, in graph order."""
+        return tuple(dict.fromkeys(member.path for member in self.members))
+
+    @property
+    def frozen(self) -> bool:
+        """Whether a layer with filters of these units is not trainable at present."""
+        return any(member.frozen for member in self.members if member.role == "kernel")
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Pin:
     """Filters of a layer that cannot be pruned, and why.
 
     Attributes:
-        layer: name of the layer whose filters these are.
+        layer: path of the layer whose filters these are.
         filters: how many of its filters are pinned; 0 for a layer without a rule,
             whose insides are not known.
         reason: the reason in words a user understands.
@@ -94,7 +110,7 @@ class Analysis:
         groups: every prunable unit is in exactly one group.
         members: every variable with at least one slice in a unit, in graph order.
         pins: the layers that keep filters whatever the criterion says.
-        filters: filters in all, by layer name: pinned or not.
+        filters: filters in all, by the layer's path: pinned or not.
     """
 
     unit_count: int

@@ -83,7 +83,7 @@ def layers(dense: keras.Model, small: keras.Model, comparison: Comparison) -> La
     Raises:
         ValueError: if they have no layer with filters in common.
     """
-    before, after = analyze(dense).filters, analyze(small).filters
+    before, after = _filters(dense), _filters(small)
     if before and not set(before) & set(after):
         raise ValueError(
             "`small` must be what `compact` made of `dense`: its layers have the same "
@@ -94,6 +94,12 @@ def layers(dense: keras.Model, small: keras.Model, comparison: Comparison) -> La
         for name, count in before.items()
     )
     return Layers(filters, _costs(comparison, "macs"), _costs(comparison, "params"))
+
+
+def _filters(model: keras.Model) -> dict[str, int]:
+    """How many filters each layer has, by its name: `compact` inlines nested models."""
+    paths = analyze(model).filters
+    return {path.rpartition("/")[2]: count for path, count in paths.items()}
 
 
 def _costs(comparison: Comparison, cost: str) -> tuple[Quantity, ...]:

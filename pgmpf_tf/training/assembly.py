@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
 
 import keras
 
@@ -54,45 +52,16 @@ def assemble(
             cannot be met.
     """
     scoring = Scoring(criterion or settings.criterion, (model, given or model))
-    with only_frozen(model, settings.frozen):
-        analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
-        if isinstance(settings.rate, Budget) and settings.found_rates is None:
-            rates = find_rates(
-                model,
-                analysis,
-                scoring.scores(analysis.groups),
-                settings.rate,
-                settings.round_to,
-            )
-            settings = dataclasses.replace(settings, found_rates=rates)
-        pruner = Pruner(model, analysis, settings, scoring)
-        distillation = DistillationLoss(
-            settings.distillation_weight, settings.temperature
+    analysis = analyze(model, coupling=settings.coupling, exclude=settings.exclude)
+    if isinstance(settings.rate, Budget) and settings.found_rates is None:
+        rates = find_rates(
+            model,
+            analysis,
+            scoring.scores(analysis.groups),
+            settings.rate,
+            settings.round_to,
         )
+        settings = dataclasses.replace(settings, found_rates=rates)
+    pruner = Pruner(model, analysis, settings, scoring)
+    distillation = DistillationLoss(settings.distillation_weight, settings.temperature)
     return Parts(settings, pruner, scoring, distillation)
-
-
-def leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model that hold no other layers."""
-    # Not `model._flatten_layers()`: a model may hold others that are not in its graph,
-    # such as a teacher with layers of the same names.
-    layers = [inner for layer in model.layers for inner in layer._flatten_layers()]
-    return [layer for layer in layers if not layer._layers]
-
-
-@contextlib.contextmanager
-def only_frozen(model: keras.Model, names: Sequence[str]) -> Iterator[None]:
-    """Makes exactly the layers `names` not trainable, for a while.
-
-    A model loaded from a file must find the units that it had when it was wrapped.
-    """
-    changed = [
-        layer for layer in leaves(model) if layer.trainable == (layer.name in names)
-    ]
-    for layer in changed:
-        layer.trainable = not layer.trainable
-    try:
-        yield
-    finally:
-        for layer in changed:
-            layer.trainable = not layer.trainable

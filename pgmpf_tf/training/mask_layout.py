@@ -63,7 +63,7 @@ def mask_index(member: Member, position: np.ndarray) -> np.ndarray:
 
 
 def mask_layout(members: Iterable[Member], position: np.ndarray) -> MaskLayout:
-    """Lays out the entries of the trainable variables among `members`.
+    """Lays out the entries of the variables among `members` that can be trained.
 
     Args:
         members: the members whose gradients are to be masked.
@@ -78,7 +78,7 @@ def mask_layout(members: Iterable[Member], position: np.ndarray) -> MaskLayout:
     kinds: dict[tuple[int, str], list[tuple[keras.Variable, int, int]]] = {}
     total = 0
     for member in members:
-        if not member.variable.trainable:
+        if member.role == "mean":
             continue
         index = mask_index(member, position)
         key = (id(member.layer), index.tobytes())

@@ -122,6 +122,9 @@ class Pruner:
     ) -> None:
         """Scores all units, sets the masks, and prunes the weights by them.
 
+        Groups whose filters are frozen lose nothing. Frozen slices of other layers, as
+        of a BatchNorm, go when their filters are gone for good.
+
         Args:
             removed: the number of units to remove from each of `groups`.
             weight_mask: what is left of masked slices (a).
@@ -136,8 +139,10 @@ class Pruner:
             ValueError: if scores are not finite. Nothing has changed then.
         """
         masks = [
-            mask_without(scores, count)
-            for scores, count in zip(self.scores(), removed, strict=True)
+            mask_without(scores, 0 if group.frozen else count)
+            for group, scores, count in zip(
+                self.groups, self.scores(), removed, strict=True
+            )
         ]
         # The last entry is for slices without a unit.
         mask = np.concatenate([*masks, np.ones(1, np.float32)])
@@ -153,6 +158,8 @@ class Pruner:
         if (factor != 1.0).any():
             self._scale(factor, kernels_only)
         gone = weight_mask == 0.0 and suppression == 1.0 and not kernels_only
+        if gone:
+            self._cut_frozen(mask)
         if gone and optimizer is not None:
             self._forget(optimizer, mask)
 
@@ -172,13 +179,19 @@ class Pruner:
     def _scale(self, factor: np.ndarray, kernels_only: bool) -> None:
         """Multiplies the slices of all members, and what BatchNorm knows of them."""
         for member in self.members:
-            if member.role == "kernel" or not kernels_only:
+            if not member.frozen and (member.role == "kernel" or not kernels_only):
                 member.scale(factor[self._index(member)])
         for layer, index in self._of_layer:
             # The mean of a layer without gamma is a member, and is scaled above.
             scale_statistics(layer, factor[index], mean=layer.scale or kernels_only)
         # The layers behind see another network from here on.
         self.state.steps_since.assign(0)
+
+    def _cut_frozen(self, mask: np.ndarray) -> None:
+        """Sets slices to zero that are not trained, and so would not grow back."""
+        for member in self.members:
+            if member.frozen:
+                member.scale(mask[self._index(member)])
 
     def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
         def factor(variable: keras.Variable) -> np.ndarray | None:

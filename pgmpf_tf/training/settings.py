@@ -38,8 +38,6 @@ class Settings:
         criterion: without its data.
         distillation_weight: weight of the distance to a teacher; 0 if there is none.
         temperature: by which logits are divided for the teacher.
-        frozen: names of the layers that were not trainable then. Their filters have no
-            masks, also if they are made trainable later.
         found_rates: the rates by which a `Budget` is met, one per group of the
             analysis; they are found once, from the weights before training.
     """
@@ -55,7 +53,6 @@ class Settings:
     seed: int
     distillation_weight: float = 0.0
     temperature: float = 4.0
-    frozen: tuple[str, ...] = ()
     found_rates: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -105,7 +102,6 @@ class Settings:
         config["config"] = self.config.get_config()
         config["exclude"] = list(self.exclude)
         config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
-        config["frozen"] = list(self.frozen)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
         if isinstance(self.rate, Budget):
@@ -119,7 +115,6 @@ class Settings:
         config["config"] = PruningConfig.from_config(config["config"])
         config["exclude"] = tuple(config["exclude"])
         config["criterion"] = keras.saving.deserialize_keras_object(config["criterion"])
-        config["frozen"] = tuple(config["frozen"])
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
             config["rate"] = _load_schedule(rate["tfmot_schedule"])

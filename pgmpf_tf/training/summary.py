@@ -44,7 +44,7 @@ def _groups_table(name: str, pruner: Pruner) -> Table:
     rates = {g.name: r for g, r in zip(pruner.groups, pruner.rates, strict=True)}
     for group in pruner.analysis.groups:
         # What follows the filters (a BatchNorm, say) goes without saying.
-        layers = (m.layer.name for m in group.members if m.role == "kernel")
+        layers = (m.path for m in group.members if m.role == "kernel")
         table.add_row(
             group.name,
             ", ".join(dict.fromkeys(layers)),

@@ -15,7 +15,6 @@ from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.scores import criteria
-from pgmpf_tf.training.assembly import leaves
 from pgmpf_tf.training.deprecated import translated
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel, pruned_model
@@ -115,7 +114,6 @@ def wrap(
         seed=seed,
         distillation_weight=distillation.weight if distillation else 0.0,
         temperature=distillation.temperature if distillation else 4.0,
-        frozen=tuple(layer.name for layer in leaves(model) if not layer.trainable),
     )
     scorer.check_data((model, given))
     wrapped = pruned_model(model, settings, given=given, criterion=scorer)

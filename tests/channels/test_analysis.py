@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+import pgmpf_tf
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import NO_UNIT
-from tests.graphs import random_model, randomize
+from tests.graphs import deviation, outputs_of, random_model, randomize, samples
 
 
 def bottleneck():
@@ -88,11 +89,66 @@ def test_excluded_layers_hold_their_group():
     assert analysis.unit_count == 4
 
 
-def test_frozen_layers_are_asked_for():
+def test_frozen_layers_hold_nothing():
     model = bottleneck()
     model.get_layer("norm").trainable = False
-    assert analyze(model).unit_count == 4
-    assert analyze(model, frozen=True).unit_count == 10
+    analysis = analyze(model)
+    assert analysis.unit_count == 10
+    assert not group_of(analysis, "stem").frozen
+    model.get_layer("wide").trainable = False
+    assert group_of(analysis, "stem").frozen
+    assert not group_of(analysis, "narrow").frozen
+
+
+def towers():
+    """Two models whose layers have equal names."""
+    x = keras.Input((6, 6, 3))
+
+    def tower(name):
+        inputs = keras.Input((6, 6, 3))
+        y = layers.Conv2D(8, 3, name="conv")(inputs)
+        return keras.Model(inputs, layers.BatchNormalization(name="norm")(y), name=name)
+
+    both = layers.Concatenate()([tower("left")(x), tower("right")(x)])
+    model = keras.Model(x, layers.Conv2D(2, 1, name="head")(both))
+    randomize(model)
+    return model
+
+
+def test_layers_with_equal_names_are_told_apart():
+    analysis = analyze(towers())
+    assert [group.name for group in analysis.groups] == ["left/conv", "right/conv"]
+    assert analysis.filters == {"left/conv": 8, "right/conv": 8, "head": 2}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [
+        ("left/*", ["right/conv"]),
+        ("right", ["left/conv"]),
+        ("*/norm", []),
+        ("conv", []),
+        ("left/conv", ["right/conv"]),
+    ],
+)
+def test_patterns_match_paths_and_names(pattern, left):
+    analysis = analyze(towers(), exclude=pattern)
+    assert [group.name for group in analysis.groups] == left
+
+
+def test_one_frozen_tower_does_not_hold_the_other():
+    model = towers()
+    model.get_layer("left").trainable = False
+    wrapped = pgmpf_tf.wrap(model, rate={"left/*": 0.5, "right/*": 0.75})
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    convolutions = [x for x in small.layers if x.name in ("conv", "conv_1")]
+    assert [layer.filters for layer in convolutions] == [8, 2]
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    model.get_layer("left").trainable = True
+    wrapped.apply_masks()
+    assert pgmpf_tf.compact(wrapped).get_layer("conv").filters == 4
 
 
 def test_an_opaque_layer_is_listed():

@@ -220,10 +220,35 @@ def test_a_model_without_anything_to_prune_is_refused_with_reasons():
         ValueError, match=r"no filters that can be pruned.*only: .*output"
     ):
         wrap(plain)
-    frozen = convnet()
-    frozen.trainable = False
-    with pytest.raises(ValueError, match=r"no filters that can be pruned.*frozen"):
-        wrap(frozen)
+
+
+def test_a_frozen_network_is_pruned_when_it_is_trained():
+    model = convnet()
+    model.trainable = False
+    wrapped = wrap(model, 0.5)
+    before = [np.array(weight) for weight in model.get_weights()]
+    wrapped.apply_masks()
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.trainable = True
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.count_params() < model.count_params()
+
+
+def test_a_frozen_normalization_does_not_hold_its_convolution():
+    model = convnet()
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    wrapped = wrap(model, 0.5)
+    reference = wrap(convnet(), 0.5)
+    for one in (wrapped, reference):
+        one.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.count_params() == pgmpf_tf.compact(reference).count_params()
+    x = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:]))
+    np.testing.assert_allclose(wrapped(x), small(x), atol=1e-5)
 
 
 def test_wrap_and_its_kind_are_public():
