@@ -270,6 +270,44 @@ def test_untraceable_model_is_one_barrier():
     assert "cannot be traced" in pin.reason
 
 
+class Doubled(keras.Model):
+    """Made of inputs and outputs, with more in its call."""
+
+    def call(self, x, training=None):
+        return 2 * ops.relu(super().call(x, training=training))
+
+
+def test_functional_model_with_a_call_of_its_own():
+    plain = residual_network()
+    model = Doubled(plain.input, plain.output)
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(plain, x)) > 0.1
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("conv0a").filters == 4
+    assert small.count_params() < model.count_params()
+    assert [one.name for one in small.inputs] == ["image"]
+    assert small.output_names == model.output_names
+    assert_same(wrapped, small)
+    assert_same(model, pgmpf_tf.compact(model))
+
+
+@pytest.mark.parametrize("lost", [[], [0, 2]])
+def test_outputs_keep_their_names(lost):
+    x = keras.Input((6, 6, 3))
+    y = layers.Conv2D(8, 1, name="conv")(x)
+    inner_input = keras.Input((6, 6, 8))
+    inner = keras.Model(inner_input, layers.Conv2D(8, 1, name="last")(inner_input))
+    features = layers.ReLU(name="features")(y)
+    model = keras.Model(x, {"one": inner(features), "two": features})
+    randomize(model)
+    zero_filters(model, "conv", lost)
+    small = pgmpf_tf.compact(model)
+    assert small.output_names == model.output_names
+    assert small.get_layer("last").filters == 8
+    assert_same(model, small)
+
+
 def test_mixed_precision():
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -7,6 +7,7 @@ first k of them gets smaller as k grows, so k is found by bisection.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -52,10 +53,16 @@ def find_rates(
     Raises:
         ValueError: if the budget cannot be met (the message says what can), if a
             pattern matches nothing, if arguments contradict each other, if the
-            sensitivity lacks a group, or if MACs cannot be counted.
+            sensitivity lacks a group.
+
+    Warns:
+        UserWarning: there are layers of which nobody knows how much they multiply, so
+            that MACs are those of the other layers.
     """
     for argument, patterns in budget.patterns.items():
         check_group_patterns(argument, patterns, analysis.groups)
+    if budget.macs is not None:
+        _warn_of_uncounted(model)
     candidates = _candidates(model, analysis, scores, budget, round_to)
     k = 0
     for resource, fraction in budget.fractions.items():
@@ -64,6 +71,17 @@ def find_rates(
     if budget.latency is not None:
         k = _fast_enough(model, candidates, k, budget.latency)
     return candidates.rates(k)
+
+
+def _warn_of_uncounted(model: keras.Model) -> None:
+    uncounted = profile(model).uncounted
+    if uncounted:
+        warnings.warn(
+            "The budget holds for the MACs that can be counted, which leave out those "
+            f"of: {', '.join(uncounted)}. Give a rule that counts them (see "
+            "`pgmpf_tf.register_rule`), or a budget of `params` or `latency`.",
+            stacklevel=2,
+        )
 
 
 def settle_rates(

@@ -61,10 +61,9 @@ def trace(model: keras.Model) -> Graph:
     inputs = [_tensor(x) for x in function.inputs]
     nodes: list[Node] = []
     outputs = _walk(function, inputs, {}, nodes, "")
-    named = _inlinable(model) is not None
-    names = [
-        x._keras_history.operation.name if named else None for x in function.outputs
-    ]
+    names = getattr(_functional(model), "output_names", None)
+    if names is None or len(names) != len(outputs):
+        names = [None] * len(outputs)
     return _without_unused_masks(Graph(function, inputs, outputs, nodes, names))
 
 
@@ -95,6 +94,13 @@ def functional_of(model: keras.Model) -> keras.Model:
     inner = _inlinable(model)
     if inner is not None:
         return inner
+    structure = getattr(_functional(model), "_inputs_struct", None)
+    if structure is not None:  # Functional or Sequential, with a call of its own
+        inputs = tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name),
+            structure,
+        )
+        return keras.Model(inputs, model(inputs), name=model.name)
     shapes = getattr(model, "_build_shapes_dict", None)
     if isinstance(model, keras.Sequential) or not (model.built and shapes):
         raise ValueError(
@@ -119,12 +125,13 @@ def _trace_subclassed(model: keras.Model, inputs: Any) -> keras.Model:
     try:
         traced = keras.Model(symbolic, model.call(symbolic))
     except Exception as error:  # anything at all may be in a user's call()
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise NoRule(
             "its call() cannot be traced on symbolic inputs, use keras layers and "
-            f"keras.ops in it: {str(error).splitlines()[0]}"
+            f"keras.ops in it: {reason}"
         ) from error
     known = {id(variable) for variable in traced.variables}
-    lost = [v.path for v in model.variables if id(v) not in known]
+    lost = [v.path for v in model.trainable_variables if id(v) not in known]
     if lost:
         raise NoRule(f"its call() uses variables outside of its layers: {lost[:3]}")
     return traced
@@ -145,13 +152,18 @@ def _symbolic_inputs(shape: Any) -> Any:
 def _inlinable(operation: keras.Operation) -> keras.Model | None:
     """The Functional model behind an operation, if its call is just its graph."""
     functional = keras.src.models.functional.Functional
+    expected = functional.call
     if isinstance(operation, keras.Sequential):
-        if type(operation).call is not keras.Sequential.call:
-            return None
+        expected = keras.Sequential.call
+    return _functional(operation) if type(operation).call is expected else None
+
+
+def _functional(operation: keras.Operation) -> keras.Model | None:
+    """The graph that a Functional or Sequential model was made as, if it is one."""
+    if isinstance(operation, keras.Sequential):
         operation = getattr(operation, "_functional", None)
-    if not isinstance(operation, functional):
-        return None
-    return operation if type(operation).call is functional.call else None
+    functional = keras.src.models.functional.Functional
+    return operation if isinstance(operation, functional) else None
 
 
 def _tensor(x: keras.KerasTensor) -> Tensor:

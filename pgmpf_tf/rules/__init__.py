@@ -28,6 +28,7 @@ from pgmpf_tf.rules.elementwise import (
     pointwise,
 )
 from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.guarded import Guarded
 from pgmpf_tf.rules.joins import (
     DIFFERENCE,
     MAXIMUM,
@@ -200,7 +201,8 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
     pgmpf_tf.register_rule(MyScale, pgmpf_tf.rules.PerChannel("scale"))
     ```
 
-    The rule holds for the class and for subclasses that inherit its `call`.
+    The rule holds for the class and for subclasses that inherit its `call`. Where it
+    fails on a layer, that layer stays whole: `pruning_summary()` says why.
 
     Args:
         layer: the layer class.
@@ -217,7 +219,7 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
             "rule must be an instance of pgmpf_tf.rules.Rule (Elementwise(), "
             f"PerChannel(...), ...). Received: rule={rule!r}"
         )
-    _RULES[layer] = rule
+    _RULES[layer] = rule if isinstance(rule, Barrier) else Guarded(rule)
 
 
 def rule_for(operation: keras.Operation) -> Rule:

@@ -174,9 +174,11 @@ class Rule(abc.ABC):
             sizes: how large it is, or will be.
 
         Returns:
-            The number, each multiplication counted once; None: nobody knows.
+            The number, each multiplication counted once; None: nobody knows. By
+            default it is unknown for a layer with matrices, and else 0.
         """
-        return 0
+        weights = getattr(node.operation, "weights", ())
+        return None if any(len(w.shape) > 1 for w in weights) else 0
 
 
 class Barrier(Rule):
@@ -228,10 +230,6 @@ class Barrier(Rule):
             [np.ones_like(k) for k in kept],
             [everything(len(t.shape)) for t in node.outputs],
         )
-
-    def macs(self, node: Node, sizes: Sizes) -> int | None:
-        weights = getattr(node.operation, "weights", ())
-        return None if any(len(w.shape) > 1 for w in weights) else 0
 
 
 class FreeBarrier(Barrier):

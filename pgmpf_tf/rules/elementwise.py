@@ -10,6 +10,7 @@ import numpy as np
 from pgmpf_tf.channels.arrays import Array, NoRule, kept_along
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.nodes import Node, fill_in
+from pgmpf_tf.rules.base import Sizes
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights, evaluate
@@ -123,3 +124,6 @@ class PReLU(Entrywise):
             if alpha.shape[axis] > 1 and not chosen.all():
                 alpha = np.compress(chosen, alpha, axis=axis)
         return narrower(node, weights={"alpha": alpha})
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        return 0

@@ -263,3 +263,19 @@ def test_a_sensitivity_of_another_model_is_refused():
     budget = Budget(macs=0.5, strategy="sensitivity", sensitivity=drops)
     with pytest.raises(ValueError, match="has not measured the groups"):
         pgmpf_tf.wrap(network(), rate=budget)
+
+
+def test_layers_that_cannot_be_counted_are_named():
+    class Product(layers.Layer):
+        def build(self, shape):
+            self.matrix = self.add_weight(shape=(shape[-1], 4))
+
+        def call(self, x):
+            return x @ self.matrix
+
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(8, 3)(layers.Conv2D(8, 3)(image))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1)(x))
+    model = keras.Model(image, Product(name="odd")(x))
+    with pytest.warns(UserWarning, match="leave out those of: odd"):
+        pgmpf_tf.wrap(model, rate=Budget(macs=0.3))

@@ -1,0 +1,68 @@
+"""Rules that others have written, which may not fit the layers they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pgmpf_tf.channels.arrays import Array, NoRule
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.nodes import Node
+from pgmpf_tf.rules.base import Layout, Rule, Sizes
+from pgmpf_tf.rules.rebuilding import Cut, Rebuilt
+from pgmpf_tf.rules.weights import Weights
+
+T = TypeVar("T")
+
+
+class Guarded(Rule):
+    """A rule whose errors make a barrier, with the error as the reason.
+
+    Args:
+        rule: the rule.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
+        return _guarded(lambda: self.rule.label(node, flow, inputs))
+
+    def constants(
+        self, node: Node, weights: Weights, values: list[Array]
+    ) -> list[Array]:
+        return _guarded(lambda: self.rule.constants(node, weights, values))
+
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
+        return _guarded(lambda: self.rule.needs(node, weights, needed, values))
+
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        return _guarded(lambda: self.rule.layout(node, kept, needed, read))
+
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        return _guarded(lambda: self.rule.rebuild(node, weights, cut))
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        return _guarded(lambda: self.rule.macs(node, sizes))
+
+
+def _guarded(ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except NoRule:
+        raise
+    except Exception as error:
+        reason = f"its rule fails: {type(error).__name__}: {error}"
+        raise NoRule(reason) from error
