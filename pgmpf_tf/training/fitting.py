@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from pgmpf_tf._checks import check_integer
 
 _POSITIONS = [*inspect.signature(keras.Model.fit).parameters][1:]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def with_signature_of_fit(method: Method) -> Method:
+    """Lets a method that hands its arguments to `fit` show the signature of that.
+
+    Not by `functools.wraps`: type checkers would take the result for no method.
+    """
+    vars(method)["__wrapped__"] = keras.Model.fit
+    return method
 
 
 def checked_epochs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,11 @@ from pgmpf_tf.backends.current import check_strategy, strategy_scope
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.assembly import Parts, assemble
 from pgmpf_tf.training.backend import MaskedTrainer
-from pgmpf_tf.training.fitting import checked_epochs, replace_callbacks
+from pgmpf_tf.training.fitting import (
+    checked_epochs,
+    replace_callbacks,
+    with_signature_of_fit,
+)
 from pgmpf_tf.training.loop import MaskUpdates
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.settings import Settings
@@ -105,7 +109,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
             f"{type(self).__name__!r} object has no attribute {name!r}"
         )
 
-    @functools.wraps(keras.Model.fit, assigned=())
+    @with_signature_of_fit
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains and prunes; the arguments are those of `keras.Model.fit`.
 

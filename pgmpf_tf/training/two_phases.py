@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import keras
 from keras.src.utils import io_utils
 
 from pgmpf_tf._checks import received
+from pgmpf_tf.training.fitting import with_signature_of_fit
 from pgmpf_tf.training.relay import Relay
 from pgmpf_tf.training.shrinking import check_training, compact
 
@@ -21,7 +21,7 @@ _FIT = inspect.signature(keras.Model.fit)
 class FitAndShrink:
     """Mixin for a wrapped model: `fit` that ends on a small network."""
 
-    @functools.wraps(keras.Model.fit, assigned=())
+    @with_signature_of_fit
     def fit_and_shrink(self, *args: Any, **kwargs: Any) -> keras.Model:
         """Trains the masked network until pruning is done, then the small one.
 
