@@ -104,23 +104,6 @@ def test_the_cost_is_that_of_the_steps(demo_run):
         assert cost[stage]["seconds"] > 0
 
 
-def test_the_test_images_are_read_once_at_the_end(tmp_path, monkeypatch):
-    data = evaluation.load_data(TINY)
-    read = []
-
-    def examples():
-        read.append((tmp_path / "run" / "pruned.keras").is_file())
-        yield from data.test.as_numpy_iterator()
-
-    test = tf.data.Dataset.from_generator(
-        examples, output_signature=data.test.element_spec
-    )
-    watched = dataclasses.replace(data, test=test)
-    monkeypatch.setattr(evaluation, "load_data", lambda settings: watched)
-    runs.run(TINY, tmp_path / "run")
-    assert read == [True]
-
-
 def test_two_processes_do_not_share_a_folder(tmp_path):
     first = RunDirectory(tmp_path / "run", TINY)
     with first.opened():
@@ -285,7 +268,7 @@ def test_a_given_baseline_is_what_is_pruned(tmp_path):
     assert stages == ["pruned"]
 
 
-def test_pruning_from_scratch_needs_no_dense_network(tmp_path):
+def test_pruning_from_scratch_needs_no_dense_network(tmp_path, monkeypatch):
     settings = dataclasses.replace(
         TINY,
         dense_epochs=0,
@@ -293,7 +276,18 @@ def test_pruning_from_scratch_needs_no_dense_network(tmp_path):
         budget=("macs=0.6",),
         num_classes=12,
     )
+    data, read = evaluation.load_data(settings), []
+
+    def examples():
+        read.append((tmp_path / "run" / "pruned.keras").is_file())
+        yield from data.test.as_numpy_iterator()
+
+    signature = data.test.element_spec
+    test = tf.data.Dataset.from_generator(examples, output_signature=signature)
+    watched = dataclasses.replace(data, test=test)
+    monkeypatch.setattr(evaluation, "load_data", lambda settings: watched)
     result = runs.run(settings, tmp_path / "run")
+    assert read == [True]  # the test images: once, at the end
     assert "dense" not in result
     small = keras.saving.load_model(tmp_path / "run" / "compacted.keras")
     assert small.output.shape == (None, 12)
