@@ -109,6 +109,19 @@ for name, method in {
     print(f"{accuracy:.1%}  {name}")
 
 # %% [markdown]
+# ## Shrink in the middle
+#
+# Once pruning is done, what is zero need not be computed any more. `fit_and_shrink` is
+# one run of as many epochs, which goes on with the small network from there, with the
+# same optimizer. It returns the small network.
+
+# %%
+model = pgmpf_tf.wrap(keras.models.load_model("dense.keras"), rate=0.5, seed=0)
+model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
+small = model.fit_and_shrink(x_train, y_train, batch_size=32, epochs=6, verbose=0)
+small.evaluate(x_test, y_test, verbose=0, return_dict=True)
+
+# %% [markdown]
 # ## A teacher
 #
 # With the dense network as the teacher, `fit` draws the outputs of the network to its

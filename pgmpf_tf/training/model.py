@@ -77,7 +77,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         self._settings = parts.settings
         self._progress = Progress(parts.pruner, parts.settings)
         # A function, because Keras would save the weights of a model twice.
-        self._unwrapped = lambda: model
+        self._unwrapped: Callable[[], keras.Model] = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
         state = self.__dict__["pruning_state"] = parts.pruner.state
         if parts.pruner.groups:
@@ -149,8 +149,8 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
             updates.set_params({"epochs": epochs or 1, **(callbacks.params or {})})
             return callbacks
 
-        args, kwargs = replace_callbacks(parent, args, kwargs, change)
-        history = parent(*args, **kwargs)
+        positional, named = replace_callbacks(parent, args, kwargs, change)
+        history = parent(*positional, **named)
         if self._progress.finished and not self._pruner.holds():
             # A callback has restored weights from before.
             self._pruner.hold()
@@ -391,7 +391,8 @@ def pruned_model(
     """
     with strategy_scope(model):
         parts = assemble(model, settings, given, criterion)
-        wrapped = _pruned_class(type(model))(model, parts)
+        kind: Any = type(model)
+        wrapped = _pruned_class(kind)(model, parts)
     parts.scoring.models = (wrapped, *parts.scoring.models)
     return wrapped
 

@@ -91,17 +91,18 @@ class Progress:
             `suppression` of the steps before it.
         """
         total = self._needed_total()
+        updates = self._settings.config.updates
         suppression = _number(self._pruner.state.suppression)
         if self.finished:
             pass
         elif t + 1 >= total:
             self.finish(optimizer)
-        elif not self.by_epochs:
+        elif not isinstance(updates, EveryEpochs):
             self.advance((t + 1) / total, (t + 2) / total, optimizer)
         else:
             # The steps that follow are those of the next epoch.
             following = self._settings.config.suppression((t + 1) / total, 1 / total)
-            if (t + 1) % self._settings.config.updates.epochs == 0:
+            if (t + 1) % updates.epochs == 0:
                 self._update(max(t, 0) / total, 1 / total, optimizer, following)
             else:
                 self._pruner.state.suppression.assign(following)
