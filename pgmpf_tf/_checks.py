@@ -147,6 +147,33 @@ def check_strings(name: str, value: Any, what: str = "strings") -> tuple[str, ..
     return tuple(value)
 
 
+def check_sequence(name: str, value: Any, what: str) -> list[Any]:
+    """A sequence as a list, or TypeError.
+
+    Args:
+        name: the caller's argument.
+        value: what was passed for it.
+        what: what it is a sequence of.
+    """
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"`{name}` must be a sequence of {what}. {received(name, value)}"
+        )
+    return list(value)
+
+
+def check_callable(name: str, value: Any, allowed: str) -> None:
+    """Raises TypeError if `value` cannot be called, or is a class.
+
+    Args:
+        name: the caller's argument.
+        value: what was passed for it.
+        allowed: in words, to follow "must be".
+    """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"`{name}` must be {allowed}. {received(name, value)}")
+
+
 def check_mapping(name: str, value: Any, what: str) -> Mapping[str, Any]:
     """A mapping whose keys are strings, and that is not empty.
 

@@ -13,13 +13,19 @@ _PREFIX, _SUFFIX = ".export-", ".partial"
 
 
 @contextlib.contextmanager
-def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
+def staged(
+    directory: str | os.PathLike[str], argument: str = "directory"
+) -> Iterator[Path]:
     """A hidden folder whose entries move into `directory` when the block succeeds.
 
     If the block raises, nothing of it is left, nor is a `directory` that was made for
     it. If the process dies, what is left is hidden (`.export-*.partial`) and never
     carries the name of an artifact. An entry that exists is replaced: a file in one
     step, a folder in two, between which it is absent.
+
+    Args:
+        directory: where the entries go; made if it is missing.
+        argument: the caller's argument, for messages: the directory, or a file in it.
 
     Raises:
         ValueError: `directory` is a file, or cannot be made or written.
@@ -31,9 +37,11 @@ def staged(directory: str | os.PathLike[str]) -> Iterator[Path]:
         name = tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=directory)
     except OSError as error:
         _remove_empty(made)
+        place = "" if argument == "directory" else "in "
         raise ValueError(
-            "`directory` must be a directory that can be made and written. Received: "
-            f"directory={str(directory)!r} ({error.strerror or error})"
+            f"`{argument}` must be {place}a directory that can be made and written. "
+            f"Received: {argument}={str(directory)!r} "
+            f"({error.strerror or error})"
         ) from error
     staging = Path(name)
     work, replaced = staging / "new", staging / "old"
@@ -76,14 +84,19 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, argument: str = "path") -> None:
     """Writes a text file that is there whole, or as it was before.
+
+    Args:
+        path: the file.
+        text: what is in it.
+        argument: the caller's argument that names it, for messages.
 
     Raises:
         ValueError: the folder cannot be made or written.
     """
     path = Path(path)
-    with staged(path.parent) as folder:
+    with staged(path.parent, argument) as folder:
         (folder / path.name).write_text(text, "utf-8")
 
 

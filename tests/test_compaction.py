@@ -400,12 +400,12 @@ def test_round_to_keeps_multiples():
 
 @pytest.mark.parametrize("what", [None, "model.keras", layers.Dense(3)])
 def test_only_models_are_taken(what):
-    with pytest.raises(TypeError, match=r"model must be a keras\.Model"):
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         pgmpf_tf.compact(what)
 
 
 def test_an_unbuilt_model_is_refused():
-    with pytest.raises(ValueError, match="model must be built"):
+    with pytest.raises(ValueError, match="`model` must be built"):
         pgmpf_tf.compact(keras.Sequential([layers.Dense(3)]))
 
 

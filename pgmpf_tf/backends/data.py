@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras.src.trainers import data_adapters
+
+from pgmpf_tf._checks import received
 
 _INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
@@ -29,9 +32,11 @@ def batches(
         these; None for what is not there.
 
     Raises:
+        TypeError: if `data` is None, a text or a number.
         ValueError: if the data are none of these or empty, or never end and there is
             no limit.
     """
+    check_data(argument, data)
     parts = data if isinstance(data, tuple) else (data,)
     try:
         adapter = data_adapters.get_data_adapter(*parts)
@@ -59,6 +64,16 @@ def batches(
         adapter.on_epoch_end()
     if not count:
         raise ValueError(f"`{argument}` must hold at least one batch. Received: none")
+
+
+def check_data(argument: str, data: Any) -> None:
+    """Raises TypeError for what cannot be data: None, a text or a number."""
+    if data is None or isinstance(data, (str, bytes, numbers.Number)):
+        raise TypeError(
+            f"`{argument}` must be what `fit` takes: arrays, (x, y), a "
+            "tf.data.Dataset, a torch DataLoader or a PyDataset. "
+            f"{received(argument, data)}"
+        )
 
 
 def _never_ends(data: Any) -> bool:

@@ -122,9 +122,10 @@ class Budget:
             )
         if (self.strategy == "sensitivity") != (table is not None):
             raise ValueError(
-                "`strategy='sensitivity'` and `sensitivity=pgmpf_tf.sensitivity(model, "
-                f"data)` belong together. Received: strategy={self.strategy!r}, "
-                f"sensitivity={'None' if table is None else 'given'}"
+                "`sensitivity` must be what `pgmpf_tf.sensitivity(model, data)` "
+                "returned for `strategy='sensitivity'`, and None for others. Received: "
+                f"strategy={self.strategy!r}, sensitivity="
+                f"{'None' if table is None else 'given'}"
             )
 
     @property

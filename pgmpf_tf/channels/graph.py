@@ -11,6 +11,7 @@ import keras
 from keras import tree
 from keras.src.ops.core import Cast
 
+from pgmpf_tf._checks import received
 from pgmpf_tf.channels.arrays import NoRule
 from pgmpf_tf.channels.masks import carry_masks, with_masks
 from pgmpf_tf.channels.nodes import Arguments, Node, Tensor
@@ -79,18 +80,22 @@ def _without_unused_masks(graph: Graph) -> Graph:
     return dataclasses.replace(graph, nodes=nodes[::-1])
 
 
-def functional_of(model: keras.Model) -> keras.Model:
+def functional_of(model: keras.Model, name: str = "model") -> keras.Model:
     """A Functional model that computes what `model` computes, with the same layers.
 
     That is the model itself where it is Functional or Sequential, and else a shell
     around it.
+
+    Args:
+        model: a built Keras model.
+        name: the caller's argument, for messages.
 
     Raises:
         TypeError: not a Keras model.
         ValueError: the model is not built, or nobody knows for which input shape.
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a keras.Model. Received: model={model!r}")
+        raise TypeError(f"`{name}` must be a keras.Model. {received(name, model)}")
     inner = _inlinable(model)
     if inner is not None:
         return inner
@@ -104,9 +109,9 @@ def functional_of(model: keras.Model) -> keras.Model:
     shapes = getattr(model, "_build_shapes_dict", None)
     if isinstance(model, keras.Sequential) or not (model.built and shapes):
         raise ValueError(
-            "model must be built for a known input shape, so that its layers have "
+            f"`{name}` must be built for a known input shape, so that its layers have "
             "weights. Give it a keras.Input, call model.build(input_shape), or call "
-            f"it once on data. Received: model={model.name!r} of type "
+            f"it once on data. {received(name, model.name)} of type "
             f"{type(model).__name__}, not built."
         )
     inputs = _symbolic_inputs(next(iter(shapes.values())))

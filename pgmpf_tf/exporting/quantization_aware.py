@@ -13,7 +13,7 @@ import keras
 from keras import tree
 
 from pgmpf_tf._checks import received
-from pgmpf_tf.channels.graph import trace
+from pgmpf_tf.channels.graph import functional_of, trace
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.exporting import samples, verification
 from pgmpf_tf.exporting.signature import Signature, is_legacy
@@ -41,6 +41,7 @@ def to_tf_keras(model: keras.Model) -> Any:
         ImportError: tfmot or `tf_keras` is not installed.
         VerificationError: the outputs differ.
     """
+    functional_of(model)  # before packages that take long to import
     tfmot, tf_keras = _import_legacy()
     if isinstance(model, PrunedModel):
         model = compact(model)
@@ -95,6 +96,8 @@ def quantize_aware(model: Any) -> Any:
         ValueError: tfmot cannot quantize it; the message names the layer.
         ImportError: tfmot or `tf_keras` is not installed.
     """
+    if not is_legacy(model):
+        functional_of(model)
     tfmot, _ = _import_legacy()
     legacy = model if is_legacy(model) else to_tf_keras(model)
     try:

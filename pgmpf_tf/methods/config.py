@@ -109,7 +109,7 @@ class PruningConfig:
         Raises:
             ValueError: if there is no such preset, or a value is out of range.
         """
-        check_choice("method", name, PRESETS)
+        check_choice("name", name, PRESETS)
         fields = PRESETS[name](check_bool("pretrained", pretrained))
         return cls(**{**fields, **changes})
 

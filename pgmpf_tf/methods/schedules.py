@@ -31,7 +31,7 @@ from typing import Any, NamedTuple, ParamSpec
 import keras
 import numpy as np
 
-from pgmpf_tf._checks import check_integer, check_number, received
+from pgmpf_tf._checks import check_callable, check_integer, check_number, received
 
 # Guards `progress >= end` against the rounding of both.
 _EPSILON = 1e-9
@@ -242,6 +242,7 @@ def custom(function: Callable[[float], float]) -> Curve:
     Raises:
         ValueError: if it leaves [0, 1].
     """
+    check_callable("function", function, "a function of progress")
     # Where it stands still at both ends is not known, so it is looked up.
     grid = np.linspace(0.0, 1.0, 1001).tolist()
     values = [

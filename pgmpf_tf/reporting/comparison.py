@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from pgmpf_tf._checks import check_type
+from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.exporting import samples
 from pgmpf_tf.exporting.results import OutputError
 from pgmpf_tf.exporting.signature import Signature
@@ -155,6 +156,7 @@ def _profile(argument: str, value: keras.Model | Profile) -> Profile:
     if isinstance(value, Profile):
         return value
     check_type(argument, value, keras.Model, "a keras.Model or a Profile")
+    functional_of(value, argument)
     return profile(value)
 
 

@@ -12,7 +12,7 @@ import jinja2
 import keras
 from rich import filesize
 
-from pgmpf_tf._checks import check_type, received
+from pgmpf_tf._checks import check_path, check_type, received
 from pgmpf_tf._files import staged
 from pgmpf_tf.exporting.results import ExportReport
 from pgmpf_tf.reporting import sections
@@ -46,7 +46,7 @@ class Report:
         Raises:
             ValueError: if the file cannot be written.
         """
-        path = Path(path)
+        path = check_path("path", path)
         if path.is_dir() or not path.parent.is_dir():
             raise ValueError(
                 "`path` must be a file that can be written, in a folder that exists. "

@@ -11,6 +11,7 @@ import keras
 from keras import layers
 from keras.src.applications import convnext, inception_resnet_v2
 
+from pgmpf_tf._checks import received
 from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.folding import Gather
@@ -213,11 +214,11 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
         TypeError: not a layer class, or not a rule.
     """
     if not (isinstance(layer, type) and issubclass(layer, keras.Operation)):
-        raise TypeError(f"layer must be a keras layer class. Received: layer={layer!r}")
+        raise TypeError(f"`layer` must be a layer class. {received('layer', layer)}")
     if not isinstance(rule, Rule):
         raise TypeError(
-            "rule must be an instance of pgmpf_tf.rules.Rule (Elementwise(), "
-            f"PerChannel(...), ...). Received: rule={rule!r}"
+            "`rule` must be an instance of pgmpf_tf.rules.Rule (Elementwise(), "
+            f"PerChannel(...), ...). {received('rule', rule)}"
         )
     _RULES[layer] = rule if isinstance(rule, Barrier) else Guarded(rule)
 

@@ -13,7 +13,7 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from pgmpf_tf._checks import received
 from pgmpf_tf.backends import current as backend
-from pgmpf_tf.backends.data import batches
+from pgmpf_tf.backends.data import batches, check_data
 from pgmpf_tf.channels.units import Member
 
 
@@ -124,7 +124,7 @@ def check_fits(models: Sequence[keras.Model], data: Any, loss: Any) -> None:
             ) from error
 
 
-def check_data(name: str, data: Any) -> None:
+def check_repeatable(name: str, data: Any) -> None:
     """Raises what is wrong with data that are gone through again and again.
 
     Args:
@@ -135,16 +135,12 @@ def check_data(name: str, data: Any) -> None:
         ValueError: if they can be gone through only once.
         TypeError: if they are no data at all.
     """
+    check_data(name, data)
     if isinstance(data, Iterator):
         raise ValueError(
             f"`{name}` is gone through several times, and a generator only once: "
             "give arrays, (x, y), a tf.data.Dataset or a PyDataset. Received: "
             f"{name} of type {type(data).__name__}"
-        )
-    if data is None or isinstance(data, (str, bytes, bool, int, float)):
-        raise TypeError(
-            f"`{name}` must be what `fit` takes: arrays, (x, y), a tf.data.Dataset or "
-            f"a PyDataset. {received(name, data)}"
         )
 
 

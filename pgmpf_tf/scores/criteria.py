@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import keras
 import numpy as np
 
-from pgmpf_tf._checks import check_seed, received
+from pgmpf_tf._checks import check_callable, check_seed, received
 from pgmpf_tf.channels.units import Group, Member
 from pgmpf_tf.scores import contributions
 from pgmpf_tf.scores.criterion import Criterion
@@ -203,7 +203,7 @@ class Taylor(Criterion):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data is not None:
-            contributions.check_data("data", self.data)
+            contributions.check_repeatable("data", self.data)
         contributions.check_loss("loss", self.loss)
 
     def score(self, filters: np.ndarray) -> np.ndarray:
@@ -304,11 +304,11 @@ class Custom(Criterion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.function) or isinstance(self.function, type):
-            raise TypeError(
-                "`function` must be a function from a matrix (filters, values) to "
-                f"scores (filters,). {received('function', self.function)}"
-            )
+        check_callable(
+            "function",
+            self.function,
+            "a function from a matrix (filters, values) to scores (filters,)",
+        )
 
     def score(self, filters: np.ndarray) -> np.ndarray:
         """What the function returns."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pgmpf_tf._checks import received
-from pgmpf_tf._files import write_text
+from pgmpf_tf._files import staged, write_text
 
 
 class Record:
@@ -22,6 +22,9 @@ class Record:
     def __init__(self, path: Path | None) -> None:
         if path is not None and path.is_dir():
             raise ValueError(f"`path` must be a file. {received('path', str(path))}")
+        if path is not None:
+            with staged(path.parent, "path"):
+                pass  # found out now, and not after hours
         self._path = path
         self._content: dict[str, Any] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from pgmpf_tf._checks import (
     check_choice,
     check_number,
     check_path,
+    check_sequence,
     check_strings,
     check_type,
     received,
@@ -25,7 +26,7 @@ from pgmpf_tf.backends.data import batches
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.scores import criteria
-from pgmpf_tf.scores.contributions import check_data
+from pgmpf_tf.scores.contributions import check_repeatable
 from pgmpf_tf.scores.ranking import keep_mask
 from pgmpf_tf.scores.record import Record
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
@@ -231,7 +232,7 @@ def _check_model(model: Any) -> None:
 
 
 def _check_targets(model: keras.Model, data: Any) -> None:
-    check_data("data", data)
+    check_repeatable("data", data)
     if model._compile_loss is None:
         return
     for _, y, _ in batches("data", data, 1):
@@ -244,13 +245,9 @@ def _check_targets(model: keras.Model, data: Any) -> None:
 
 def _sorted_rates(rates: Any) -> tuple[float, ...]:
     """The rates in ascending order, each once."""
-    if isinstance(rates, (str, Mapping)) or not isinstance(rates, Iterable):
-        raise TypeError(
-            f"`rates` must be a sequence of numbers. {received('rates', rates)}"
-        )
     numbers = {
         check_number(f"rates[{place}]", rate, "[0, 1)", "a fraction")
-        for place, rate in enumerate(rates)
+        for place, rate in enumerate(check_sequence("rates", rates, "numbers"))
     }
     if not numbers:
         raise ValueError(

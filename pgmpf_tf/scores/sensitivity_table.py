@@ -110,7 +110,7 @@ class Sensitivity:
             )
         axes.set_title(f"{self.metric} (dense: {self.baseline:.3g})")
         figure.colorbar(image, label=f"worse by ({self.metric})")
-        with staged(path.parent) as folder:
+        with staged(path.parent, "path") as folder:
             figure.savefig(folder / path.name, dpi=150)
         return path
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import keras
 
+from pgmpf_tf._checks import check_bool, check_path
 from pgmpf_tf.backends.summaries import SummaryLog
 from pgmpf_tf.training.model import PrunedModel
 
@@ -27,10 +29,12 @@ class PruningLog(keras.callbacks.Callback):
             once per epoch, as they are to update the masks.
     """
 
-    def __init__(self, log_dir: str, *, histograms: bool = True) -> None:
+    def __init__(
+        self, log_dir: str | os.PathLike[str], *, histograms: bool = True
+    ) -> None:
         super().__init__()
-        self._histograms = histograms
-        self._log_dir = str(log_dir)
+        self._histograms = check_bool("histograms", histograms)
+        self._log_dir = str(check_path("log_dir", log_dir))
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the log.

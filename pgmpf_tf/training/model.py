@@ -11,7 +11,12 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from pgmpf_tf._checks import check_integer
+from pgmpf_tf._checks import (
+    check_callable,
+    check_integer,
+    check_sequence,
+    check_type,
+)
 from pgmpf_tf.backends.current import check_strategy, strategy_scope
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.assembly import Parts, assemble
@@ -241,9 +246,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
                 `epochs=` to `wrap`), or weights are NaN or infinite.
         """
         epoch = check_integer("epoch", epoch, -1)
-        return self._progress.update_at(
-            epoch, optimizer or getattr(self, "optimizer", None)
-        )
+        return self._progress.update_at(epoch, self._given_or_own(optimizer))
 
     def mask_gradients(
         self,
@@ -264,7 +267,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
             ValueError: if there is not one gradient per trainable variable, or there
                 is no optimizer.
         """
-        gradients = list(gradients)
+        gradients = check_sequence("gradients", gradients, "tensors or None")
         variables = self.trainable_variables
         if len(gradients) != len(variables):
             raise ValueError(
@@ -274,10 +277,15 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         optimizer = self._optimizer_in_use("mask_gradients", optimizer)
         return self._masked(gradients, variables, optimizer)
 
+    def _given_or_own(self, optimizer: Any) -> keras.optimizers.Optimizer | None:
+        allowed = (keras.optimizers.Optimizer, type(None))
+        check_type("optimizer", optimizer, allowed, "a Keras optimizer or None")
+        return optimizer or getattr(self, "optimizer", None)
+
     def _optimizer_in_use(
         self, caller: str, optimizer: keras.optimizers.Optimizer | None
     ) -> keras.optimizers.Optimizer:
-        optimizer = optimizer or getattr(self, "optimizer", None)
+        optimizer = self._given_or_own(optimizer)
         if optimizer is None:
             raise ValueError(
                 f"`{caller}` needs the optimizer, whose count of steps selects "
@@ -357,6 +365,8 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         Args:
             print_fn: takes the text instead of standard output.
         """
+        if print_fn is not None:
+            check_callable("print_fn", print_fn, "a function of a text, or None")
         print_summary(self.name, self._pruner, print_fn)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import warnings
 import keras
 
 from pgmpf_tf import compaction
+from pgmpf_tf._checks import check_bool
 from pgmpf_tf.backends.current import strategy_scope
 from pgmpf_tf.training.optimizer_memory import cut_optimizer
 
@@ -54,6 +55,7 @@ def compact(model: keras.Model, *, compile: bool = False) -> keras.Model:
             true, and the optimizer begins anew with some weights, which the message
             names, or the model learns from a teacher, and the result will not.
     """
+    compile = check_bool("compile", compile)
     _warn_of_unfinished(model)
     if not compile:
         return compaction.compact(model)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
+from pgmpf_tf._checks import check_sequence
 from pgmpf_tf.training.distillation import DistillationLoss
 from pgmpf_tf.training.masking import (
     Apply,
@@ -82,6 +83,7 @@ class Trainer(Functional):
             "optimizer_variables": (optimizer.variables, optimizer_variables),
         }
         for name, (variables, values) in parts.items():
+            values = check_sequence(name, values, "values of variables")
             if len(variables) != len(values):
                 raise ValueError(
                     f"`{name}` must hold one value for each of the {len(variables)} "

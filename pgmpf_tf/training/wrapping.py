@@ -10,10 +10,10 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional
 
-from pgmpf_tf._checks import check_seed, check_strings, check_type
+from pgmpf_tf._checks import check_choice, check_seed, check_strings, check_type
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.channels.graph import functional_of
-from pgmpf_tf.methods.config import PruningConfig
+from pgmpf_tf.methods.config import PRESETS, PruningConfig
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.training.deprecated import translated
 from pgmpf_tf.training.distillation import Distillation
@@ -104,7 +104,7 @@ def wrap(
     _check_distillation(distillation)
     settings = Settings(
         rate=rate,
-        config=PruningConfig.preset(method) if isinstance(method, str) else method,
+        config=_config(method),
         criterion=scorer.with_data(None),
         coupling=coupling,
         exclude=check_strings("exclude", exclude, "layer-name patterns"),
@@ -120,6 +120,13 @@ def wrap(
     if distillation is not None and distillation.weight:
         wrapped.teacher = distillation.teacher
     return wrapped
+
+
+def _config(method: Any) -> Any:
+    if not isinstance(method, str):
+        return method  # Settings look at it
+    check_choice("method", method, PRESETS)
+    return PruningConfig.preset(method)
 
 
 def _seed(seed: int | None) -> int:

@@ -104,9 +104,18 @@ def test_what_never_ends_needs_a_limit():
         assert len(list(batches("images", make(), 4))) == 4
 
 
-@pytest.mark.parametrize("data", [3, None, iter(()), "text"])
-def test_other_data_are_refused(data):
-    with pytest.raises(ValueError, match=r"`images` must be what `fit` takes"):
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (3, TypeError),
+        (None, TypeError),
+        ("text", TypeError),
+        (iter(()), ValueError),
+        (object(), ValueError),
+    ],
+)
+def test_other_data_are_refused(data, error):
+    with pytest.raises(error, match=r"`images` must be what `fit` takes.*Received"):
         list(batches("images", data))
 
 

@@ -83,10 +83,10 @@ def test_what_cannot_be_traced_is_one_operation_with_a_reason():
 
 @pytest.mark.parametrize("model", [Traceable(), keras.Sequential([layers.Dense(3)])])
 def test_an_unbuilt_model_is_refused(model):
-    with pytest.raises(ValueError, match="model must be built"):
+    with pytest.raises(ValueError, match="`model` must be built"):
         functional_of(model)
 
 
 def test_only_models_are_taken():
-    with pytest.raises(TypeError, match=r"model must be a keras\.Model"):
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         trace(layers.Dense(3))

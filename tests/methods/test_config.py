@@ -105,7 +105,7 @@ def test_a_value_of_a_wrong_type_is_named(fields):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"`method` must be one of 'pgmpf'.*'lottery'"):
+    with pytest.raises(ValueError, match=r"`name` must be one of 'pgmpf'.*'lottery'"):
         PruningConfig.preset("lottery")
     with pytest.raises(ValueError, match=r"no fields \['rates'\]"):
         PruningConfig.from_config({"rates": 1})

@@ -127,7 +127,8 @@ class Counted(keras.utils.PyDataset):
 
 def test_fit_scores_anew_at_each_update_and_leaves_no_trace():
     data = Counted()
-    model = wrap(convnet(), 0.5, criterion=criteria.Taylor(data))
+    taylor, method = criteria.Taylor(data), "pgmpf_published"
+    model = wrap(convnet(), 0.5, method=method, criterion=taylor)
     assert data.passes == 1  # for a look at the first batch
     data.passes = 0
     model.compile(keras.optimizers.SGD(0.05), cross_entropy(), metrics=["accuracy"])

@@ -257,7 +257,7 @@ def failing(x):
         (lambda x: x[:0], "`data`"),
         (lambda x: dataset(x[:0]), "at least one batch"),
         (lambda x: iter(()), "`data` must be what `fit` takes"),
-        (lambda x: 3, "`data` must be what `fit` takes.*type int"),
+        (lambda x: 3, "`data` must be what `fit` takes.*data=3"),
         (lambda x: None, "`data`"),
     ],
 )
