@@ -416,3 +416,7 @@ def _pruned_class(base: type[keras.Model]) -> type[PrunedModel]:
     # wraps the user's model anew.
     derived = type("PrunedModel", (PrunedModel, base), {"__module__": __name__})
     return keras.saving.register_keras_serializable("pgmpf_tf")(derived)
+
+
+# What `help` and editors show; a decorator would hide from type checkers that it binds.
+vars(PrunedModel.fit)["__wrapped__"] = keras.Model.fit
