@@ -1,12 +1,14 @@
-"""How callbacks get into `fit`, whatever its signature in the user's class."""
+"""How masks get into training, whatever the user's class makes of `fit`."""
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
+from keras.src.backend.common import global_state
 
 from pgmpf_tf._checks import check_integer
 
@@ -25,16 +27,42 @@ def with_signature_of_fit(method: Method) -> Method:
     return method
 
 
-def checked_epochs(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+def checked_epochs(
+    fit: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> int | None:
     """The number of epochs that a call of `fit` names, if it names one.
+
+    Args:
+        fit: the method, see `replace_callbacks`.
+        args: what it is called with by position.
+        kwargs: what it is called with by name.
 
     Raises:
         TypeError: if it is not a whole number.
         ValueError: if it is below 1.
     """
-    position = _POSITIONS.index("epochs")
-    epochs = kwargs.get("epochs", args[position] if len(args) > position else None)
+    parameters = [*inspect.signature(fit).parameters.values()]
+    names = [p.name for p in parameters]
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        names = _POSITIONS
+    epochs = {**dict(zip(names, args, strict=False)), **kwargs}.get("epochs")
     return None if epochs is None else check_integer("epochs", epochs, 1)
+
+
+def warned_inside(model: keras.Model) -> bool:
+    """Whether a call of a wrapped model comes from another model; warns if so."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    outer = getattr(context, "entry_layer", None)
+    if outer is None or outer is model:
+        return False
+    warnings.warn(
+        f"The wrapped model {model.name!r} is trained as a part of {outer.name!r}, "
+        "whose `fit` knows nothing of masks: it is not pruned, and what is pruned "
+        "already grows back. Wrap the outer model instead, with `exclude=` for its "
+        "other layers; or train in a loop with `update_masks` and `apply_gradients`.",
+        stacklevel=3,
+    )
+    return True
 
 
 def replace_callbacks(

@@ -84,7 +84,7 @@ class MaskedTrainer(Trainer):
     ) -> None:
         """Stands in for `apply` in a scope that may not know the masks."""
         variables = list(variables or optimizer._trainable_variables)
-        self._apply_masked(by, apply, gradients, variables)
+        self._apply_masked(self.optimizer, by, apply, gradients, variables)
 
     def _masked(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -33,8 +34,12 @@ class MaskUpdates(keras.callbacks.Callback):
         self.ended = 0
         self._progress = progress
         self._values: dict[str, float] | None = None
-        self._moving = False
+        self._began = self._moving = False
         self._epoch = self._steps = 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Notes that callbacks are called."""
+        self._began = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plans the schedules at the first epoch, once checkpoints are restored."""
@@ -42,8 +47,16 @@ class MaskUpdates(keras.callbacks.Callback):
         first = not self.epochs
         if first:
             self.epochs = self.params["epochs"] - epoch
+            fresh = progress.epoch < 0 and not progress.finished
             progress.plan(self.epochs, self.params.get("steps"))
             progress.start(optimizer)
+            if fresh and self.epochs == 1 and not progress.length_known:
+                warnings.warn(
+                    "`fit` runs for one epoch, so all pruning takes place in it. If "
+                    "more calls are to follow, give their epochs in all to `wrap`: "
+                    "`epochs=10`, say. `epochs=1` there silences this.",
+                    stacklevel=2,
+                )
         self._epoch = progress.epoch
         self._moving = not (progress.finished or progress.by_epochs)
         self._update_within(0)
@@ -85,6 +98,26 @@ class MaskUpdates(keras.callbacks.Callback):
             self.model._sync_state()
         progress.update_within(self._epoch, done, self.model.optimizer)
         self._moving = not progress.finished
+
+    def warn_of_the_end(self) -> None:
+        """Says what is missing if the run has ended before its schedules."""
+        progress = self._progress
+        if not self._began:
+            warnings.warn(
+                "`fit` of the model's class has called no callback, so nothing was "
+                "pruned. Let it hand its `callbacks` to `super().fit`, or call "
+                "`update_masks` in a training loop of your own.",
+                stacklevel=3,
+            )
+        elif self.ended < self.epochs and not progress.finished:
+            rate = progress.values()["pruning_rate"]
+            warnings.warn(
+                f"The run has ended after {self.ended} of {self.epochs} epochs, before "
+                f"pruning was complete: the pruning rate is {rate:.3g}. The network is "
+                "as it was trained. `fit` goes on from here; `apply_masks` masks the "
+                "rest without training.",
+                stacklevel=3,
+            )
 
     def replace_last_masks(self) -> None:
         """Notes that masks have moved after the last epoch's end."""

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from pgmpf_tf._checks import (
-    check_callable,
-    check_integer,
-    check_sequence,
-    check_type,
-)
+from pgmpf_tf._checks import check_callable
 from pgmpf_tf.backends.current import check_strategy, strategy_scope
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.training.assembly import Parts, assemble
-from pgmpf_tf.training.backend import MaskedTrainer
 from pgmpf_tf.training.fitting import (
     checked_epochs,
     replace_callbacks,
+    warned_inside,
     with_signature_of_fit,
 )
+from pgmpf_tf.training.holding import held_back
 from pgmpf_tf.training.loop import MaskUpdates
+from pgmpf_tf.training.own_loops import OwnLoops
 from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.settings import Settings
 from pgmpf_tf.training.statistics import watch_statistics
@@ -52,7 +50,7 @@ def _attributes(model: keras.Model) -> dict[str, Any]:
 
 
 @keras.saving.register_keras_serializable("pgmpf_tf")
-class PrunedModel(FitAndShrink, MaskedTrainer):
+class PrunedModel(FitAndShrink, OwnLoops):
     """A Functional model that shares the layers of another and prunes them in `fit`.
 
     Made by `pgmpf_tf.wrap`. It is a Keras model in every respect: `compile`, `fit`,
@@ -81,6 +79,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         self._pruner = parts.pruner
         self._settings = parts.settings
         self._progress = Progress(parts.pruner, parts.settings)
+        self.__dict__["_is_inside"] = False
         # A function, because Keras would save the weights of a model twice.
         self._unwrapped: Callable[[], keras.Model] = lambda: model
         # Not by setattr: saved with the model, yet none of its layers.
@@ -98,10 +97,13 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         # Keras tracks and saves whatever is set on a model. These are only lent to it,
         # and so `dir`, by which Keras finds what to save, must not list them either.
         lender = vars(self).get("_lent", {}).get(name)
-        if lender is None:
-            super().__setattr__(name, value)
-        else:
+        if lender is not None:
             setattr(lender, name, value)
+            return
+        super().__setattr__(name, value)
+        if name == "optimizer" and value is not None and "_pruner" in vars(self):
+            # Compiled anew: what the optimizer has been used for before is erased.
+            self._pruner.forget(value)
 
     def __getattr__(self, name: str) -> Any:
         lender = vars(self).get("_lent", {}).get(name)
@@ -114,6 +116,12 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
             f"{type(self).__name__!r} object has no attribute {name!r}"
         )
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the model, as any Keras model."""
+        if kwargs.get("training") is True and not self._is_inside:
+            self.__dict__["_is_inside"] = warned_inside(self)
+        return super().__call__(*args, **kwargs)
+
     @with_signature_of_fit
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains and prunes; the arguments are those of `keras.Model.fit`.
@@ -122,6 +130,9 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
         method says, ahead of all callbacks. From the last update on the pruned filters
         are exactly zero, and further calls keep them so. A run that is ended before
         keeps the network as it is, and the next call goes on.
+
+        `EarlyStopping`, `ReduceLROnPlateau` and a `ModelCheckpoint` that saves the best
+        only do not hear of epochs before the last update, and a warning says so.
 
         Returns:
             History, with `pruning_rate`, `suppression` and `weight_mask` per epoch in
@@ -140,7 +151,7 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
             TypeError: if the model's class has a `fit` that takes no callbacks.
         """
         parent = super().fit
-        epochs = checked_epochs(args, kwargs)
+        epochs = checked_epochs(parent, args, kwargs)
         if self.compiled:
             check_strategy(self)
         self._distillation.check()
@@ -148,19 +159,28 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
 
         def change(callbacks: Any) -> Any:
             if not isinstance(callbacks, keras.callbacks.CallbackList):
-                return [updates, *keras.tree.flatten(callbacks or [])]
-            callbacks.callbacks.insert(0, updates)
-            updates.set_model(self)
-            updates.set_params({"epochs": epochs or 1, **(callbacks.params or {})})
+                given = keras.tree.flatten(callbacks or [])
+                return [updates, *held_back(given, self._progress)]
+            given = held_back(callbacks.callbacks, self._progress)
+            callbacks.callbacks[:] = [updates, *given]
+            callbacks.set_model(self)
+            callbacks.set_params({"epochs": epochs or 1, **(callbacks.params or {})})
             return callbacks
 
-        positional, named = replace_callbacks(parent, args, kwargs, change)
-        history = parent(*positional, **named)
-        if self._progress.finished and not self._pruner.holds():
-            # A callback has restored weights from before.
+        args, kwargs = replace_callbacks(parent, args, kwargs, change)
+        history = parent(*args, **kwargs)
+        updates.warn_of_the_end()
+        if self._pruner.holding and not self._pruner.holds():
             self._pruner.hold()
             updates.replace_last_masks()
-        history.masks = updates.masks
+            warnings.warn(
+                "A callback has restored weights of an epoch before the last update of "
+                "the masks. What is masked has been set to zero again: this is not the "
+                "network of that epoch.",
+                stacklevel=2,
+            )
+        if history is not None:
+            history.masks = updates.masks
         return history
 
     def compute_loss(
@@ -218,118 +238,6 @@ class PrunedModel(FitAndShrink, MaskedTrainer):
                 (`model.criterion_data`) or a loss that are not there.
         """
         self._progress.finish(getattr(self, "optimizer", None))
-
-    def update_masks(
-        self, epoch: int, optimizer: keras.optimizers.Optimizer | None = None
-    ) -> dict[str, float]:
-        """Moves the masks in a training loop of one's own; `fit` does it by itself.
-
-        Example:
-            >>> model = pgmpf_tf.wrap(model, epochs=10)
-            >>> model.update_masks(-1, optimizer)
-            >>> for epoch in range(10):
-            ...     for step in ...:
-            ...         gradients = model.mask_gradients(gradients, optimizer)
-            ...         optimizer.apply(gradients, model.trainable_variables)
-            ...     model.update_masks(epoch, optimizer)
-
-        Args:
-            epoch: the epoch that has just ended, from 0; -1 before the first one.
-            optimizer: the optimizer in use; the compiled one if None. What it
-                remembers of filters that are gone for good is erased.
-
-        Returns:
-            `pruning_rate`, `suppression` and `weight_mask` of the epoch.
-
-        Raises:
-            ValueError: if `epoch` is below -1, the number of epochs is not known (give
-                `epochs=` to `wrap`), or weights are NaN or infinite.
-        """
-        epoch = check_integer("epoch", epoch, -1)
-        return self._progress.update_at(epoch, self._given_or_own(optimizer))
-
-    def mask_gradients(
-        self,
-        gradients: Sequence[Any],
-        optimizer: keras.optimizers.Optimizer | None = None,
-    ) -> list[Any]:
-        """Multiplies gradients by M + (1 - M)(1 - lambda) b, channel by channel.
-
-        Args:
-            gradients: one per variable of `trainable_variables`; None is passed on.
-            optimizer: the optimizer in use, whose count of steps selects the draw b;
-                the compiled one if None.
-
-        Returns:
-            The masked gradients.
-
-        Raises:
-            ValueError: if there is not one gradient per trainable variable, or there
-                is no optimizer.
-        """
-        gradients = check_sequence("gradients", gradients, "tensors or None")
-        variables = self.trainable_variables
-        if len(gradients) != len(variables):
-            raise ValueError(
-                f"`gradients` must hold one gradient for each of the {len(variables)} "
-                f"trainable variables. Received: {len(gradients)} gradients"
-            )
-        optimizer = self._optimizer_in_use("mask_gradients", optimizer)
-        return self._masked(gradients, variables, optimizer)
-
-    def _given_or_own(self, optimizer: Any) -> keras.optimizers.Optimizer | None:
-        allowed = (keras.optimizers.Optimizer, type(None))
-        check_type("optimizer", optimizer, allowed, "a Keras optimizer or None")
-        return optimizer or getattr(self, "optimizer", None)
-
-    def _optimizer_in_use(
-        self, caller: str, optimizer: keras.optimizers.Optimizer | None
-    ) -> keras.optimizers.Optimizer:
-        optimizer = self._given_or_own(optimizer)
-        if optimizer is None:
-            raise ValueError(
-                f"`{caller}` needs the optimizer, whose count of steps selects "
-                "the random draw: pass `optimizer=`, or compile the model. "
-                "Received: optimizer=None"
-            )
-        return optimizer
-
-    def stateless_mask_gradients(
-        self,
-        gradients: Sequence[Any],
-        non_trainable_variables: Sequence[Any],
-        optimizer_variables: Sequence[Any],
-        optimizer: keras.optimizers.Optimizer | None = None,
-    ) -> list[Any]:
-        """`mask_gradients` as a function of a state, for a jitted step on JAX.
-
-        Example:
-            >>> gradients = model.stateless_mask_gradients(
-            ...     gradients, non_trainable_variables, optimizer_variables, optimizer
-            ... )
-            >>> trainable_variables, optimizer_variables = optimizer.stateless_apply(
-            ...     optimizer_variables, gradients, trainable_variables
-            ... )
-
-        Args:
-            gradients: one per variable of `trainable_variables`; None is passed on.
-            non_trainable_variables: a value for each of the model's
-                `non_trainable_variables`, of which the masks are a part.
-            optimizer_variables: a value for each variable of the optimizer.
-            optimizer: the optimizer in use; the compiled one if None.
-
-        Returns:
-            The masked gradients.
-
-        Raises:
-            ValueError: if there is not one gradient or value per variable, or there
-                is no optimizer.
-        """
-        optimizer = self._optimizer_in_use("stateless_mask_gradients", optimizer)
-        with self._values_of_state(
-            optimizer, non_trainable_variables, optimizer_variables
-        ):
-            return self.mask_gradients(gradients, optimizer)
 
     def masks(self) -> dict[str, np.ndarray]:
         """The present masks: 1 for a unit that stays, 0 for one that is pruned.
@@ -401,8 +309,7 @@ def pruned_model(
     """
     with strategy_scope(model):
         parts = assemble(model, settings, given, criterion)
-        kind: Any = type(model)
-        wrapped = _pruned_class(kind)(model, parts)
+        wrapped = _pruned_class(type(model))(model, parts)
     parts.scoring.models = (wrapped, *parts.scoring.models)
     return wrapped
 
@@ -416,7 +323,3 @@ def _pruned_class(base: type[keras.Model]) -> type[PrunedModel]:
     # wraps the user's model anew.
     derived = type("PrunedModel", (PrunedModel, base), {"__module__": __name__})
     return keras.saving.register_keras_serializable("pgmpf_tf")(derived)
-
-
-# What `help` and editors show; a decorator would hide from type checkers that it binds.
-vars(PrunedModel.fit)["__wrapped__"] = keras.Model.fit

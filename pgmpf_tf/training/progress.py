@@ -54,6 +54,18 @@ class Progress:
         return bool(_number(self._pruner.state.finished))
 
     @property
+    def complete_after(self) -> int:
+        """The number of epochs, nearly, after which the last update is done."""
+        total = self._needed_total()
+        _, end, _ = self._phase()
+        return min(max(math.ceil(end * total), 1), total)
+
+    @property
+    def length_known(self) -> bool:
+        """Whether `wrap` was told the length of the run."""
+        return self._settings.epochs is not None
+
+    @property
     def by_epochs(self) -> bool:
         """Whether the method updates masks between epochs only, as published."""
         return isinstance(self._settings.config.updates, EveryEpochs)
@@ -108,6 +120,28 @@ class Progress:
                 self._pruner.state.suppression.assign(following)
         self._pruner.state.epoch.assign(t + 1)
         return {**self.values(), "suppression": suppression}
+
+    def update_to(
+        self, progress: float, optimizer: keras.optimizers.Optimizer | None
+    ) -> dict[str, float]:
+        """An update in a loop that says how far it is, if it is time for one.
+
+        Returns:
+            The present values.
+
+        Raises:
+            ValueError: if the method updates masks between epochs only.
+        """
+        if self.by_epochs:
+            raise ValueError(
+                "This method updates masks between epochs: give `epoch`. "
+                f"Received: progress={progress}"
+            )
+        if progress >= 1.0 and not self.finished:
+            self.finish(optimizer)
+        elif progress >= self._due:
+            self.advance(progress, progress, optimizer)
+        return self.values()
 
     def is_due(self, epoch: int, done: int) -> bool:
         """Whether it may be time for an update; known without asking any device.
@@ -255,7 +289,7 @@ class Progress:
         """The progress at which masks begin and cease to move, and how many updates."""
         config, rate = self._settings.config, self._settings.rate
         begin, end = config.begin, config.end
-        steps = self.steps * self._needed_total() if self.steps else None
+        steps = self.steps * self.total if self.steps and self.total else None
         if is_rate_schedule(rate):
             first, last = (
                 getattr(rate, name, 0) for name in ("begin_step", "end_step")

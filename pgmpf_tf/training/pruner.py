@@ -147,7 +147,7 @@ class Pruner:
         # The last entry is for slices without a unit.
         mask = np.concatenate([*masks, np.ones(1, np.float32)])
         again = weight_mask if compound else self._change_of(weight_mask)
-        if not (thorough or compound) and self._holding():
+        if not (thorough or compound) and self.holding:
             again = 1.0  # zero times zero
         before = keras.ops.convert_to_numpy(self.state.mask)
         factor = np.where(mask == 1.0, 1.0, np.where(before == 1.0, weight_mask, again))
@@ -168,7 +168,8 @@ class Pruner:
         before = float(keras.ops.convert_to_numpy(self.state.weight_mask))
         return weight_mask / before if before else 0.0
 
-    def _holding(self) -> bool:
+    @property
+    def holding(self) -> bool:
         """Whether masked slices are zero and get no steps."""
         weight_mask, suppression = (
             float(keras.ops.convert_to_numpy(variable))
@@ -192,6 +193,11 @@ class Pruner:
         for member in self.members:
             if member.frozen:
                 member.scale(mask[self._index(member)])
+
+    def forget(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Erases what an optimizer remembers of filters that are gone for good."""
+        if self.holding and not self._settings.config.kernels_only:
+            self._forget(optimizer, keras.ops.convert_to_numpy(self.state.mask))
 
     def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
         def factor(variable: keras.Variable) -> np.ndarray | None:

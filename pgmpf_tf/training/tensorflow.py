@@ -37,10 +37,12 @@ class MaskedTrainer(Trainer):
                 found[id(variable.value)] = found[id(variable)]
         return found
 
-    def _scales_rates(self, variables: Sequence[Any]) -> bool:
+    def _scales_rates(
+        self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]
+    ) -> bool:
         # The factors are one replica's own; the optimizer steps once for all of them.
         one = self.distribute_strategy.num_replicas_in_sync == 1
-        return one and super()._scales_rates(variables)
+        return one and super()._scales_rates(optimizer, variables)
 
     def _values(self, variables: Sequence[Any]) -> list[Any]:
         return [tf.convert_to_tensor(variable) for variable in variables]

@@ -109,26 +109,28 @@ class Trainer(Functional):
     ) -> None:
         """Stands in for the optimizer's `apply`."""
         variables = list(variables or self.trainable_variables)
-        self._apply_masked(self._factors(optimizer), apply, gradients, variables)
+        by = self._factors(optimizer)
+        self._apply_masked(optimizer, by, apply, gradients, variables)
 
     def _apply_masked(
         self,
+        optimizer: keras.optimizers.Optimizer,
         by: Factors,
         apply: Apply,
         gradients: Sequence[Any],
         variables: Sequence[Any],
     ) -> None:
         """Applies gradients, with the factors on the gradients or on what they do."""
-        if not suppresses_update(self._settings.suppress, self.optimizer):
+        if not suppresses_update(self._settings.suppress, optimizer):
             apply(multiply(gradients, variables, by), variables)
             return
         chosen = [variable for variable in variables if id(variable) in by]
         factors_of_chosen = [by[id(variable)] for variable in chosen]
-        if self._scales_rates(chosen):
-            with scaled_steps(self.optimizer, chosen, factors_of_chosen):
+        if self._scales_rates(optimizer, chosen):
+            with scaled_steps(optimizer, chosen, factors_of_chosen):
                 apply(gradients, variables)
             return
-        if uses_average(self.optimizer):
+        if uses_average(optimizer):
             # The average is taken inside `apply`, before the step is scaled: what is
             # gone for good must not move there either.
             gradients = multiply(gradients, variables, where_not_zero(by))
@@ -136,9 +138,11 @@ class Trainer(Functional):
         apply(gradients, variables)
         self._scale_steps(chosen, before, factors_of_chosen)
 
-    def _scales_rates(self, variables: Sequence[Any]) -> bool:
+    def _scales_rates(
+        self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]
+    ) -> bool:
         """Whether learning rates can be scaled, rather than what variables moved by."""
-        return steps_follow_rate(self.optimizer, variables)
+        return steps_follow_rate(optimizer, variables)
 
     def _values(self, variables: Sequence[Any]) -> list[Any]:
         """What variables hold now, whatever is assigned to them later."""

@@ -67,6 +67,77 @@ def test_a_loop_of_one_s_own_equals_fit(compiled):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def step_by_step(model, optimizer, apply):
+    """A training loop that says at every step how far it is."""
+    x, y = images_and_labels(96)
+    loss_function = cross_entropy()
+
+    @tf.function
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = loss_function(labels, model(images, training=True))
+        apply(tape.gradient(loss, model.trainable_variables))
+
+    optimizer.build(model.trainable_variables)
+    starts = range(0, len(x), 4)
+    for number, start in enumerate(starts):
+        model.update_masks(progress=number / len(starts), optimizer=optimizer)
+        step(x[start : start + 4], y[start : start + 4])
+    return model.update_masks(progress=1.0, optimizer=optimizer)
+
+
+SUPPRESSED = PruningConfig(
+    rate=schedules.cubic(end=0.5),
+    weight_mask=schedules.decay(end=0.5),
+    suppression=schedules.scaled(schedules.cubic(end=0.5), 0.5, 1.0),
+    updates=4,
+)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("suppress", ["auto", "gradient"])
+def test_a_loop_that_says_how_far_it_is_equals_fit(name, suppress):
+    options = {"method": SUPPRESSED, "suppress": suppress, "seed": 5}
+    model, other = wrap(convnet(), 0.5, **options), wrap(convnet(), 0.5, **options)
+    optimizer = keras.optimizers.get(name)
+    values = step_by_step(
+        model, optimizer, lambda gradients: model.apply_gradients(gradients, optimizer)
+    )
+    other.compile(name, cross_entropy())
+    x, y = images_and_labels(96)
+    other.fit(x, y, 4, epochs=1, shuffle=False, verbose=0)
+    assert values == other.pruning_values()
+    assert_pruned(model)
+    for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_progress_or_epoch_but_not_both():
+    model = wrap(convnet(), 0.5)
+    for arguments in ({}, {"epoch": 0, "progress": 0.5}):
+        with pytest.raises(ValueError, match="takes one of `epoch` and `progress`"):
+            model.update_masks(**arguments)
+    with pytest.raises(ValueError, match=r"`progress` must be .*\[0, 1\]"):
+        model.update_masks(progress=2.0)
+    published = wrap(convnet(), 0.5, method="sfp")
+    with pytest.raises(ValueError, match=r"give `epoch`.*progress=0.5"):
+        published.update_masks(progress=0.5)
+
+
+def test_an_optimizer_that_was_used_before_moves_nothing_that_is_gone():
+    x, y = images_and_labels()
+    used = keras.optimizers.SGD(0.05, momentum=0.9)
+    plain = convnet()
+    plain.compile(used, cross_entropy())
+    plain.train_on_batch(x, y)
+    model = wrap(plain, 0.5)
+    model.apply_masks()
+    model.compile(used, cross_entropy())
+    for _ in range(3):
+        model.train_on_batch(x, y)
+        assert_pruned(model)
+
+
 def test_mask_gradients_is_the_formula():
     config = PruningConfig(
         rate=1.0,
