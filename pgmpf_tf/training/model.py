@@ -167,10 +167,11 @@ class PrunedModel(FitAndShrink, OwnLoops):
             callbacks.set_params({"epochs": epochs or 1, **(callbacks.params or {})})
             return callbacks
 
-        args, kwargs = replace_callbacks(parent, args, kwargs, change)
-        history = parent(*args, **kwargs)
+        positional, named = replace_callbacks(parent, args, kwargs, change)
+        history = parent(*positional, **named)
         updates.warn_of_the_end()
-        if self._pruner.holding and not self._pruner.holds():
+        zero = self._progress.finished or not self._settings.config.kernels_only
+        if zero and self._pruner.holding and not self._pruner.holds():
             self._pruner.hold()
             updates.replace_last_masks()
             warnings.warn(
@@ -309,7 +310,8 @@ def pruned_model(
     """
     with strategy_scope(model):
         parts = assemble(model, settings, given, criterion)
-        wrapped = _pruned_class(type(model))(model, parts)
+        kind: Any = type(model)
+        wrapped = _pruned_class(kind)(model, parts)
     parts.scoring.models = (wrapped, *parts.scoring.models)
     return wrapped
 
