@@ -239,9 +239,25 @@ class GraphMaker:
         )()
 
     def step_barrier(self, x):
+        return self.choice(layers.Softmax(), Unknown(), lambda x: ops.sort(x, axis=-1))(
+            x
+        )
+
+    def step_statistics(self, x):
+        """Normalization across channels, of every scale of variance."""
+        groups = 2 if x.shape[-1] % 2 == 0 else 1
         return self.choice(
-            layers.LayerNormalization(), layers.GroupNormalization(1), Unknown()
+            layers.LayerNormalization(epsilon=0.1),
+            layers.LayerNormalization(center=False),
+            layers.LayerNormalization(scale=False),
+            layers.RMSNormalization(epsilon=0.1),
+            layers.GroupNormalization(1),
+            layers.GroupNormalization(groups),
+            layers.GroupNormalization(-1),
+            layers.UnitNormalization(),
         )(x)
+
+    step_statistics_again = step_statistics
 
     def step_dense(self, x):
         return self.choice(

@@ -29,7 +29,8 @@ def pruned(seed: int) -> keras.Model:
     try:
         wrapped = pgmpf_tf.wrap(model, rate=rate, coupling=way, seed=seed)
     except ValueError as error:
-        if "no filters that can be pruned" not in str(error):
+        nothing = ("no filters that can be pruned", "that some group loses a filter")
+        if not any(words in str(error) for words in nothing):
             raise
         return model
     wrapped.apply_masks()
@@ -44,7 +45,9 @@ def check(seed: int) -> None:
         cut = origin.cut(origin.source.numpy(), np.zeros(origin.variable.shape))
         np.testing.assert_array_equal(cut, origin.variable)
     known = {id(origin.variable) for origin in origins}
-    assert known == {id(weight) for weight in small.weights}
+    for weight in small.weights:
+        # A bias may hold constants now, a scale a factor: they are cut from nothing.
+        assert id(weight) in known or weight.path.split("/")[-1] in ("bias", "scale")
     x = samples(model)
     # Sums over fewer channels are added up in another order: float32 rounding.
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 1e-5

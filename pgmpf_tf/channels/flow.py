@@ -93,14 +93,21 @@ class Flow:
         if labels.size:
             self._pins.append((np.unique(labels), reason))
 
-    def mix(self, channels: Channels, reader: str) -> None:
-        """`reader` mixes these channels: what would not be zero there must stay."""
-        nonzero = (channels.labels >= 0) & ~(channels.pruned == 0)
-        if nonzero.any():
-            value = channels.pruned[nonzero][0]
+    def mix(self, channels: Channels, reader: str, *, constants: bool = False) -> None:
+        """`reader` mixes these channels: what would not be zero there must stay.
+
+        Args:
+            channels: what it reads.
+            reader: its name, for the reason.
+            constants: whether it can do without constants, not only without zeros.
+        """
+        fine = ~np.isnan(channels.pruned) if constants else channels.pruned == 0
+        held = (channels.labels >= 0) & ~fine
+        if held.any():
+            value = channels.pruned[held][0]
             what = "a value that depends on the input" if value != value else value
             self.pin(
-                channels.labels[nonzero], f"pruned, it would put {what} into {reader}"
+                channels.labels[held], f"pruned, it would put {what} into {reader}"
             )
 
     def tie_calls(self, kernel: keras.Variable, labels: Array) -> None:

@@ -65,7 +65,11 @@ def trace(model: keras.Model) -> Graph:
     names = getattr(_functional(model), "output_names", None)
     if names is None or len(names) != len(outputs):
         names = [None] * len(outputs)
-    return _without_unused_masks(Graph(function, inputs, outputs, nodes, names))
+    graph = _without_unused_masks(Graph(function, inputs, outputs, nodes, names))
+    for calls in graph.calls().values():
+        for node in calls:
+            node.shared = len(calls) > 1
+    return graph
 
 
 def _without_unused_masks(graph: Graph) -> Graph:

@@ -56,6 +56,7 @@ class Node:
         path: the names of the nested models it is in, and its own:
             `"backbone/block1/conv"`.
         reason: why a layer made of layers is one operation of the graph.
+        shared: whether the layer is called several times.
         is_mask: whether it computes a Keras mask, and the model does not call it.
         memo: what a rule has computed of this call and may want again.
         inputs: the tensors that it is called with, without masks, flat.
@@ -71,6 +72,7 @@ class Node:
     path: str = ""
     reason: str = ""
     is_mask: bool = False
+    shared: bool = False
     memo: dict[str, Any] = field(default_factory=dict)
     inputs: list[Tensor] = field(init=False)
     masks: list[Tensor] = field(init=False)

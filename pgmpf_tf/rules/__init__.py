@@ -42,6 +42,12 @@ from pgmpf_tf.rules.joins import (
     ScaledSum,
 )
 from pgmpf_tf.rules.mixing import EinsumDense, Mixing, SeparableConv, TransposedConv
+from pgmpf_tf.rules.normalization import (
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
 from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
 from pgmpf_tf.rules.spatial import Reduction, Spatial
@@ -50,7 +56,10 @@ from pgmpf_tf.rules.weights import Weights, evaluate
 _RULES: dict[type, Rule] = {
     layers.Dense: Mixing("units"),
     layers.Embedding: FreeBarrier(),
-    layers.LayerNormalization: FreeBarrier(),
+    layers.LayerNormalization: LayerNormalization(),
+    layers.RMSNormalization: RMSNormalization(),
+    layers.GroupNormalization: GroupNormalization(),
+    layers.UnitNormalization: UnitNormalization(),
     layers.MultiHeadAttention: MultiHeadAttention(),
     layers.EinsumDense: EinsumDense(),
     layers.BatchNormalization: BatchNormalization(),
@@ -77,8 +86,10 @@ _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"Conv{n}DTranspose"): TransposedConv() for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"DepthwiseConv{n}D"): DepthwiseConv() for n in (1, 2)}
 _RULES |= {getattr(layers, f"SeparableConv{n}D"): SeparableConv() for n in (1, 2)}
+# Averages at the edges may or may not count the padding; the others keep constants.
+_CONSTANT = {"MaxPooling", "GlobalMaxPooling", "GlobalAveragePooling", "Cropping"}
 _RULES |= {
-    getattr(layers, f"{kind}{n}D"): Spatial()
+    getattr(layers, f"{kind}{n}D"): Spatial(keeps_constants=kind in _CONSTANT)
     for n in (1, 2, 3)
     for kind in [
         "MaxPooling",
@@ -255,7 +266,9 @@ __all__ = [
     "Entrywise",
     "Flow",
     "FreeBarrier",
+    "GroupNormalization",
     "Identity",
+    "LayerNormalization",
     "Layout",
     "Mixing",
     "MultiHeadAttention",
@@ -263,6 +276,7 @@ __all__ = [
     "Node",
     "PReLU",
     "PerChannel",
+    "RMSNormalization",
     "Rebuilt",
     "Reduction",
     "Rescaling",
@@ -273,6 +287,7 @@ __all__ = [
     "Spatial",
     "Tensor",
     "TransposedConv",
+    "UnitNormalization",
     "Weights",
     "channel_axis",
     "count",

@@ -59,7 +59,7 @@ class Mixing(Channelwise):
         layer = node.operation
         kernel = self.kernel_of(layer)
         groups = self.groups(layer)
-        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        flow.mix(Channels(labels, pruned), f"'{node.path}'", constants=self.folds(node))
         flow.tie_calls(kernel, labels)
         out = flow.filters(node, kernel, self.axis_out)
         if bias_of(layer) is not None:
@@ -85,6 +85,52 @@ class Mixing(Channelwise):
             flow.tie(ins, ins[:1])
             flow.tie(outs, outs[:1])
 
+    def folds(self, node: Node) -> bool:
+        """Whether constant input channels can become a part of the bias.
+
+        They can where all positions read the same: without padding, or if the kernel
+        is of size 1. All calls of a shared layer have one bias.
+        """
+        layer = node.operation
+        if node.shared or not self.can_have_bias(layer):
+            return False
+        size = getattr(layer, "kernel_size", (1,))
+        return set(size) == {1} or getattr(layer, "padding", "") == "valid"
+
+    def can_have_bias(self, layer: keras.layers.Layer) -> bool:
+        """Whether a layer has a bias, or is of a kind that may have one."""
+        return bias_of(layer) is not None or hasattr(layer, "use_bias")
+
+    def bias_config(self, node: Node) -> dict[str, Any]:
+        """What the configuration of the layer says if it has a bias."""
+        return {"use_bias": True}
+
+    def _read(self, node: Node, values: Array) -> Array:
+        """Which input channels must be there: the others are zero, or fold."""
+        return np.isnan(values) if self.folds(node) else ~(values == 0)
+
+    def _folded(
+        self, node: Node, weights: Weights, values: Array, chosen: Array
+    ) -> Array:
+        """What constant input channels add to each filter.
+
+        Args:
+            node: the call.
+            weights: reads weights.
+            values: known constant values of the inputs.
+            chosen: the inputs that count.
+
+        Returns:
+            float64, shape `(filters,)`.
+        """
+        kernel = weights(self.kernel_of(node.operation))
+        groups = self.groups(node.operation)
+        kernel = np.moveaxis(kernel, (self.axis_in, self.axis_out), (-2, -1))
+        matrix = kernel.sum(axis=tuple(range(kernel.ndim - 2)), dtype="float64")
+        matrix = matrix.reshape(matrix.shape[0], groups, -1)
+        known = np.where(chosen, values, 0.0).reshape(groups, -1)
+        return np.einsum("gi,igo->go", known, matrix).ravel()
+
     def connections(self, node: Node, weights: Weights) -> Array:
         """bool, (inputs per group, groups, filters per group): a weight is not zero."""
         layer = node.operation
@@ -93,12 +139,15 @@ class Mixing(Channelwise):
 
     def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
         layer, connections = node.operation, self.connections(node, weights)
-        alive = ~(values == 0).reshape(connections.shape[1], -1)
+        alive = self._read(node, values).reshape(connections.shape[1], -1)
         fed = np.einsum("gi,igo->go", alive, connections, dtype=bool).ravel()
         if fed.all():
             return np.full(fed.shape, np.nan)
         bias = bias_of(layer)
         known = np.zeros(fed.shape) if bias is None else weights(bias)
+        folded = self.folds(node) & ~np.isnan(values) & (values != 0)
+        if folded.any():
+            known = known + self._folded(node, weights, values, folded)
         try:
             activation = activation_of(layer)
         except NoRule:
@@ -110,7 +159,7 @@ class Mixing(Channelwise):
     ) -> Array:
         connections = self.connections(node, weights)
         needed = self._filters(node, needed).reshape(connections.shape[1:])
-        alive = ~(values == 0).reshape(connections.shape[1], -1)
+        alive = self._read(node, values).reshape(connections.shape[1], -1)
         used = np.einsum("go,igo->gi", needed, connections, dtype=bool) & alive
         return _level(used, any_along(needed, 1)).ravel()
 
@@ -160,9 +209,37 @@ class Mixing(Channelwise):
         else:
             kernel = self._cut(kernel, kept_in, kept_out)
         new = {self.kernel: kernel}
-        if bias_of(layer) is not None:
-            new["bias"] = weights(layer.bias)[..., kept_out]
+        self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
         return narrower(node, config, new)
+
+    def add_bias(
+        self,
+        node: Node,
+        weights: Weights,
+        cut: tuple[Array, Array, Array],
+        config: dict[str, Any],
+        new: dict[str, Array],
+    ) -> None:
+        """Adds the bias to the answer, with the constant channels that have gone.
+
+        Args:
+            node: the call.
+            weights: reads weights.
+            cut: what is kept of the inputs and of the outputs, and the inputs' values.
+            config: the new configuration; changed.
+            new: the new weights; changed.
+        """
+        layer, (kept_in, kept_out, values) = node.operation, cut
+        bias = None if bias_of(layer) is None else weights(layer.bias)
+        gone = ~kept_in & ~np.isnan(values) & (values != 0)
+        if self.folds(node) and gone.any():
+            kernel = weights(self.kernel_of(layer))
+            folded = self._folded(node, weights, values, gone)
+            bias = (folded if bias is None else bias + folded).astype(kernel.dtype)
+            if bias_of(layer) is None:
+                config |= self.bias_config(node)
+        if bias is not None:
+            new["bias"] = bias[..., kept_out]
 
     def _cut(self, kernel: Array, kept_in: Array, kept_out: Array) -> Array:
         if not kept_in.all():
@@ -208,6 +285,9 @@ class TransposedConv(Mixing):
     def __init__(self) -> None:
         super().__init__("filters", "kernel", -1, -2)
 
+    def folds(self, node: Node) -> bool:
+        return False  # positions at the edges meet fewer weights
+
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         return positions(sizes.inputs[0], self.axes(node)[0]) * sizes.weight("kernel")
 
@@ -229,6 +309,9 @@ class SeparableConv(Mixing):
         matrix = matrix.reshape(*used.shape, -1)
         return any_along(matrix & used[..., None], 1)[:, None]
 
+    def folds(self, node: Node) -> bool:
+        return False
+
     def rebuild_vector(
         self,
         node: Node,
@@ -244,9 +327,9 @@ class SeparableConv(Mixing):
             "depthwise_kernel": weights(layer.depthwise_kernel)[..., kept_in, :],
             "pointwise_kernel": self._cut(pointwise_kernel, rows, kept_out),
         }
-        if layer.bias is not None:
-            new["bias"] = weights(layer.bias)[kept_out]
-        return narrower(node, {"filters": int(kept_out.sum())}, new)
+        config: dict[str, Any] = {"filters": int(kept_out.sum())}
+        self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
+        return narrower(node, config, new)
 
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         names = ("depthwise_kernel", "pointwise_kernel")
@@ -284,11 +367,17 @@ class EinsumDense(Mixing):
     ) -> Rebuilt:
         layer = node.operation
         new = {"_kernel": self._cut(weights(layer._kernel), kept_in, kept_out)}
-        if layer.bias is not None:
-            new["bias"] = weights(layer.bias)[..., kept_out]
         shape = layer.get_config()["output_shape"]
         outer = [] if isinstance(shape, int) else list(shape[:-1])
-        return narrower(node, {"output_shape": (*outer, int(kept_out.sum()))}, new)
+        config: dict[str, Any] = {"output_shape": (*outer, int(kept_out.sum()))}
+        self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
+        return narrower(node, config, new)
+
+    def can_have_bias(self, layer: keras.layers.Layer) -> bool:
+        return True
+
+    def bias_config(self, node: Node) -> dict[str, Any]:
+        return {"bias_axes": node.operation.equation[-1]}
 
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         """Each entry of the input meets each kernel entry along the kernel's own axes.

@@ -18,7 +18,14 @@ from pgmpf_tf.rules.weights import Weights
 
 
 class Spatial(Channelwise):
-    """A layer that keeps channels apart and zero channels zero."""
+    """A layer that keeps channels apart and zero channels zero.
+
+    Args:
+        keeps_constants: whether it keeps every constant channel as it is.
+    """
+
+    def __init__(self, keeps_constants: bool = False) -> None:
+        self.keeps_constants = keeps_constants
 
     def axes(self, node: Node) -> tuple[int, int]:
         axis = channel_axis(node.operation)
@@ -33,8 +40,9 @@ class Spatial(Channelwise):
     def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
         return self._value(node, values)
 
-    @staticmethod
-    def _value(node: Node, values: Array) -> Array:
+    def _value(self, node: Node, values: Array) -> Array:
+        if self.keeps_constants and not node.masks:
+            return values
         if getattr(node.operation, "fill_value", 0.0):
             return np.full(values.shape, np.nan)
         return np.where(values == 0, 0.0, np.nan)

@@ -1,0 +1,311 @@
+"""Normalization by statistics across channels, exact with fewer channels.
+
+What is pruned is zero, and the zeros count in the statistics of the masked network. So
+a layer that has lost channels computes the statistics of the tensor as it was: over n
+channels, of which n' remain.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from pgmpf_tf.channels.arrays import Array, NoRule, any_along
+from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.nodes import Node
+from pgmpf_tf.rules.base import Sizes, count
+from pgmpf_tf.rules.channelwise import Channelwise
+from pgmpf_tf.rules.rebuilding import Builder, NewTensors, Rebuilt, narrower
+from pgmpf_tf.rules.weights import Weights
+
+
+class Normalization(Channelwise):
+    """Looks at every channel that is not zero, to scale each of them."""
+
+    def axes(self, node: Node) -> tuple[int, int]:
+        rank, axis = len(node.inputs[0].shape), node.operation.axis
+        axes = [axis] if isinstance(axis, int) else list(axis)
+        if [a % rank for a in axes] != [rank - 1]:
+            raise NoRule("it does not normalize along the last axis alone")
+        return rank - 1, rank - 1
+
+    def width(self, node: Node) -> int | None:
+        return node.inputs[0].shape[self.axes(node)[0]]
+
+    def need_vector(
+        self, node: Node, weights: Weights, needed: Array, values: Array
+    ) -> Array:
+        return needed | ~(values == 0)
+
+    def layout_vector(
+        self, node: Node, kept: Array, needed: Array, read: Array
+    ) -> tuple[Array, Array]:
+        return kept | read, kept | read
+
+    def macs(self, node: Node, sizes: Sizes) -> int | None:
+        return 0
+
+    @staticmethod
+    def label_affine(node: Node, flow: Flow, labels: Array, pruned: Array) -> Array:
+        """Records gamma and beta; the values of the outputs where their unit is pruned.
+
+        A pruned channel must come in as zero, and goes out as zero because its gamma
+        and its beta are.
+        """
+        layer = node.operation
+        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        if layer.gamma is not None:
+            flow.member(node, layer.gamma, 0, "scale", labels)
+        if layer.beta is not None:
+            flow.member(node, layer.beta, 0, "offset", labels)
+        zero = (labels >= 0) & (layer.gamma is not None)
+        return np.where(zero, 0.0, np.nan)
+
+    @staticmethod
+    def affine_constants(node: Node, weights: Weights, values: Array) -> Array:
+        """What comes out where gamma is zero: beta."""
+        layer = node.operation
+        if layer.gamma is None:
+            return np.full(values.shape, np.nan)
+        beta = 0.0 if layer.beta is None else weights(layer.beta)
+        return np.where(weights(layer.gamma) == 0, beta, np.nan)
+
+    @staticmethod
+    def cut_affine(node: Node, weights: Weights, kept: Array) -> dict[str, Array]:
+        """What is left of gamma and beta."""
+        layer = node.operation
+        return {
+            name: weights(getattr(layer, name))[kept]
+            for name in ("gamma", "beta")
+            if getattr(layer, name) is not None
+        }
+
+
+class LayerNormalization(Normalization):
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` at every position.
+
+    With s = n' / n, and averages over the n' channels x that remain:
+    mean = s average(x) and variance = s average((x - mean)^2) + (1 - s) mean^2.
+    """
+
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        if getattr(node.operation, "rms_scaling", False):
+            raise NoRule("it scales by the variance")
+        return labels, self.label_affine(node, flow, labels, pruned)
+
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        if getattr(node.operation, "rms_scaling", False):
+            raise NoRule("it scales by the variance")
+        return self.affine_constants(node, weights, values)
+
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        return exactly_normalized(
+            node, self.cut_affine(node, weights, kept_in), kept_in, (-1,)
+        )
+
+
+class RMSNormalization(Normalization):
+    """`x / sqrt(average(x^2) + epsilon) * scale`: a stock layer is exact.
+
+    With s = n' / n it has epsilon / s, and scale / sqrt(s).
+    """
+
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        flow.member(node, node.operation.scale, 0, "scale", labels)
+        return labels, np.where(labels >= 0, 0.0, np.nan)
+
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        zero = (weights(node.operation.scale) == 0) | (values == 0)
+        return np.where(zero, 0.0, np.nan)
+
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        layer, scale = node.operation, weights(node.operation.scale)
+        if kept_in.all():
+            return narrower(node)
+        share = kept_in.mean()
+        cut = (scale[kept_in] / math.sqrt(share)).astype(scale.dtype)
+        return narrower(node, {"epsilon": layer.epsilon / share}, {"scale": cut})
+
+
+class UnitNormalization(Normalization):
+    """`x / |x|`: zeros make no difference."""
+
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        return labels, np.where(labels >= 0, 0.0, np.nan)
+
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        return np.where(values == 0, 0.0, np.nan)
+
+
+class GroupNormalization(Normalization):
+    """Groups of channels, each normalized over its channels and all positions.
+
+    Whole groups go. A single group keeps its statistics as LayerNormalization does.
+    """
+
+    def axes(self, node: Node) -> tuple[int, int]:
+        axis = node.operation.axis % len(node.inputs[0].shape)
+        return axis, axis
+
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        groups = node.operation.groups
+        if groups > 1:
+            rows = labels.reshape(groups, -1)
+            flow.tie(rows, rows.max(axis=1, keepdims=True))
+        return labels, self.label_affine(node, flow, labels, pruned)
+
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        return self.affine_constants(node, weights, values)
+
+    def need_vector(
+        self, node: Node, weights: Weights, needed: Array, values: Array
+    ) -> Array:
+        if node.operation.groups == 1:
+            return super().need_vector(node, weights, needed, values)
+        return self._whole_groups(node, needed)
+
+    def layout_vector(
+        self, node: Node, kept: Array, needed: Array, read: Array
+    ) -> tuple[Array, Array]:
+        if node.operation.groups == 1:
+            return super().layout_vector(node, kept, needed, read)
+        read = self._whole_groups(node, read)
+        return read, read
+
+    @staticmethod
+    def _whole_groups(node: Node, chosen: Array) -> Array:
+        groups = chosen.reshape(node.operation.groups, -1)
+        return np.broadcast_to(any_along(groups, 1)[:, None], groups.shape).ravel()
+
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        layer, new = node.operation, self.cut_affine(node, weights, kept_in)
+        if layer.groups > 1:
+            left = int(any_along(kept_in.reshape(layer.groups, -1), 1).sum())
+            return narrower(node, {"groups": left}, new)
+        rank = len(node.inputs[0].shape)
+        if not kept_in.all() and self.axes(node)[0] != rank - 1:
+            raise NoRule("its channels are not on the last axis")
+        return exactly_normalized(node, new, kept_in, tuple(range(1, rank)))
+
+
+def exactly_normalized(
+    node: Node, weights: dict[str, Array], kept: Array, axes: tuple[int, ...]
+) -> Rebuilt:
+    """A normalization by the mean and the variance of the tensor as it was.
+
+    Args:
+        node: the call of the layer.
+        weights: what is left of its gamma and beta.
+        kept: the channels that are left, along the last axis.
+        axes: the axes that share a mean and a variance.
+
+    Raises:
+        NoRule: stock Keras has no layer that scales each channel of such a tensor.
+    """
+    layer, rank = node.operation, len(node.inputs[0].shape)
+    if kept.all():
+        return narrower(node, weights=weights)
+    if "gamma" not in weights:
+        raise NoRule("it has no scale")
+    if rank not in _SCALES:
+        raise NoRule(f"a tensor of rank {rank}")
+    share = float(kept.mean())
+
+    def build(builder: Builder, inputs: NewTensors) -> Any:
+        name = layer.name
+
+        def named(x: keras.KerasTensor, what: str) -> keras.KerasTensor:
+            return builder.named(x, f"{name}_{what}")
+
+        (x,) = inputs
+        assert x is not None
+        dtype = x.dtype
+        if dtype in ("float16", "bfloat16"):  # as the layer itself does
+            x = named(ops.cast(x, "float32"), "cast")
+        mean = named(ops.mean(x, axes, keepdims=True), "mean")
+        mean = named(ops.multiply(mean, share), "mean")
+        x = named(ops.subtract(x, mean), "centered")
+        squares = ops.mean(named(ops.square(x), "square"), axes, keepdims=True)
+        squares = named(squares, "squares")
+        squares = named(ops.multiply(squares, share), "squares")
+        # Keras makes a BiasAdd of some additions, which fails in TFLite at batch 1.
+        zeros = ops.multiply(named(ops.square(mean), "square"), share - 1)
+        zeros = named(zeros, "zeros")
+        variance = named(ops.subtract(squares, zeros), "variance")
+        variance = named(ops.subtract(variance, -layer.epsilon), "variance")
+        x = named(ops.multiply(x, named(ops.rsqrt(variance), "rsqrt")), "normalized")
+        if x.dtype != dtype:
+            x = named(ops.cast(x, dtype), "cast")
+        return _scaled(builder, node, x, named)
+
+    rest = (node.inputs[0].size or node.inputs[0].shape)[1:-1]
+    macs = None if None in rest else count(rest) * int(kept.sum())
+    return Rebuilt(build, weights, macs)
+
+
+_SCALES = {
+    2: keras.layers.DepthwiseConv1D,
+    3: keras.layers.DepthwiseConv1D,
+    4: keras.layers.DepthwiseConv2D,
+}
+"""By the rank of a tensor: what multiplies each channel by a weight, and adds one.
+
+A depthwise convolution of size 1 is the only stock layer that does, also in training,
+and that all formats of export know.
+"""
+
+
+def _scaled(builder: Builder, node: Node, x: Any, named: Any) -> Any:
+    layer = node.operation
+    names = {"kernel": "gamma"} | ({"bias": "beta"} if layer.beta is not None else {})
+    scale = builder.layer(
+        node,
+        _SCALES[len(x.shape)],
+        {
+            "kernel_size": 1,
+            "use_bias": layer.beta is not None,
+            "data_format": "channels_last",
+            "dtype": layer.dtype_policy,
+            "trainable": layer.trainable,
+        },
+        names,
+    )
+    if len(x.shape) > 2:
+        return scale(x)
+    x = scale(named(ops.expand_dims(x, 1), "expanded"))
+    return named(ops.squeeze(x, 1), "squeezed")
