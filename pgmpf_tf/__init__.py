@@ -2,6 +2,8 @@
 
 from pgmpf_tf import rules
 from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.delivery.results import PruningResult
+from pgmpf_tf.delivery.run import prune
 from pgmpf_tf.exporting import (
     Artifact,
     ExportReport,
@@ -40,6 +42,7 @@ __all__ = [
     "Profile",
     "PrunedModel",
     "PruningConfig",
+    "PruningResult",
     "Report",
     "Sensitivity",
     "VerificationError",
@@ -50,6 +53,7 @@ __all__ = [
     "export",
     "fold_batch_norm",
     "profile",
+    "prune",
     "quantize_aware",
     "recalibrate",
     "register_rule",

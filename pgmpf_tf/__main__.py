@@ -1,8 +1,9 @@
-"""The command line: profiles, compacts and exports model files, without a script.
+"""The command line: prunes and exports model files, without a script or labels.
 
 python -m pgmpf_tf profile MODEL.keras
 python -m pgmpf_tf compact MODEL.keras SMALL.keras
 python -m pgmpf_tf export MODEL.keras DIRECTORY --quantize=int8 --data=SAMPLES.npy
+python -m pgmpf_tf prune MODEL.keras --budget macs=0.5 --images FOLDER --output OUT
 
 `python -m pgmpf_tf COMMAND --help` explains each.
 """
@@ -10,7 +11,9 @@ python -m pgmpf_tf export MODEL.keras DIRECTORY --quantize=int8 --data=SAMPLES.n
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +25,14 @@ import numpy as np
 from rich.console import Console
 
 from pgmpf_tf._files import staged
+from pgmpf_tf.budgets.budget import RESOURCES, Budget
+from pgmpf_tf.delivery.ranges import RANGES
+from pgmpf_tf.delivery.run import prune
 from pgmpf_tf.exporting import VerificationError, export
 from pgmpf_tf.exporting.formats.registry import FORMATS
 from pgmpf_tf.exporting.loading import load_network
 from pgmpf_tf.exporting.options import precisions
-from pgmpf_tf.profiling import profile
+from pgmpf_tf.profiling import Profile, profile
 from pgmpf_tf.reporting import compare
 from pgmpf_tf.training.shrinking import compact
 
@@ -64,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pgmpf_tf", description="Structured pruning for Keras 3, on model files."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_profile, _add_compact, _add_export):
+    for add in (_add_profile, _add_compact, _add_export, _add_prune):
         add(commands)
     return parser
 
@@ -93,6 +99,9 @@ def _add_command(
         help="a module that registers layers of your own (repeatable)",
     )
     command.add_argument(
+        "--json", action="store_true", help="print figures as JSON, for machines"
+    )
+    command.add_argument(
         "--trust", action="store_true", help="run Python code that the file holds"
     )
     return command
@@ -108,7 +117,8 @@ What a model costs: multiply-accumulates and parameters, layer by layer and in a
 
 
 def _profile(options: argparse.Namespace) -> None:
-    _OUT.print(profile(_load(options)))
+    cost = profile(_load(options))
+    _print(cost, _profile_figures(cost), options)
 
 
 def _add_compact(commands: Any) -> None:
@@ -132,7 +142,12 @@ def _compact(options: argparse.Namespace) -> None:
     with _step("compacting"), staged(target.parent) as folder:
         small = compact(model)
         small.save(folder / target.name)
-    _OUT.print(compare(model, small))
+    comparison = compare(model, small)
+    figures = {
+        "dense": _profile_figures(comparison.dense),
+        "small": _profile_figures(comparison.small),
+    }
+    _print(comparison, figures, options)
 
 
 def _add_export(commands: Any) -> None:
@@ -195,7 +210,113 @@ def _export(options: argparse.Namespace) -> None:
             tolerance=options.tolerance,
             min_agreement=options.min_agreement,
         )
-    _OUT.print(exports)
+    _print(exports, exports.to_dict(), options)
+
+
+def _add_prune(commands: Any) -> None:
+    description = """\
+Makes a trained network smaller with data that have no labels. The dense network is the
+only judge: filters go where that changes its outputs least; then the small network
+learns to give what the dense one gives, and is held against it on samples that were
+kept aside. The directory gets small.keras, the exported files of both networks and
+report.html. A run that was interrupted goes on when the command is given again."""
+    command = _add_command(
+        commands, "prune", "make a network smaller, without labels", description
+    )
+    command.add_argument(
+        "--budget",
+        type=_budget,
+        default={"macs": 0.5},
+        metavar="macs=0.5",
+        help="fractions to take away of macs, params and latency, with commas",
+    )
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--images",
+        dest="data",
+        type=Path,
+        metavar="FOLDER",
+        help="images, read as keras.utils.image_dataset_from_directory does",
+    )
+    source.add_argument(
+        "--data",
+        dest="data",
+        type=Path,
+        metavar="FILE",
+        help="samples as the network wants them: a .npy file, or a .npz file with one "
+        "array, or with one by the name of each input; the first axis is the batch",
+    )
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="DIRECTORY", help="where to write"
+    )
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=5.0,
+        help="how long the small network may learn; 5 by default, 0 for not at all",
+    )
+    command.add_argument(
+        "--range",
+        choices=[*RANGES],
+        help="of pixels that the network wants; found out by default",
+    )
+    command.add_argument(
+        "--formats",
+        type=lambda text: text.split(","),
+        default=["tflite"],
+        help=f"of {', '.join(FORMATS)}, with commas; tflite by default",
+    )
+    command.add_argument(
+        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of what is random")
+    command.set_defaults(run=_prune)
+
+
+def _budget(text: str) -> dict[str, float]:
+    """`macs=0.5,params=0.3` as a dictionary."""
+    parts = (part.partition("=") for part in text.split(","))
+    return {name: float(value) for name, _, value in parts}
+
+
+def _prune(options: argparse.Namespace) -> None:
+    unknown = set(options.budget) - set(RESOURCES)
+    if unknown:
+        raise ValueError(
+            f"--budget must name some of {', '.join(RESOURCES)}. Received: "
+            f"{', '.join(sorted(unknown))}"
+        )
+    result = prune(
+        _load(options),
+        options.data,
+        options.output,
+        budget=Budget(**options.budget),
+        formats=options.formats,
+        quantize=options.quantize,
+        minutes=options.minutes,
+        input_range=options.range,
+        seed=options.seed,
+    )
+    _print(result, result.to_dict(), options)
+
+
+def _print(
+    result: object, figures: dict[str, Any], options: argparse.Namespace
+) -> None:
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        _OUT.print(result)
+
+
+def _profile_figures(cost: Profile) -> dict[str, Any]:
+    return {
+        "name": cost.name,
+        "macs": cost.macs,
+        "params": cost.params,
+        "uncounted": list(cost.uncounted),
+        "layers": [dataclasses.asdict(row) for row in cost.layers],
+    }
 
 
 def _load(options: argparse.Namespace) -> keras.Model:

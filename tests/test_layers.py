@@ -31,6 +31,7 @@ _LAYERS = [
     ["training"],
     ["exporting"],
     ["reporting"],
+    ["delivery"],
     ["__init__"],
     ["__main__"],
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -36,6 +37,10 @@ class OutputError:
     relative_error: float
     top1_agreement: float | None
     correlation: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON can hold them."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Artifact:
         found = [error.top1_agreement for error in self.outputs]
         return min((each for each in found if each is not None), default=None)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON can hold them."""
+        return asdict(self) | {"path": str(self.path)}
+
 
 def _largest(numbers: Iterator[float]) -> float:
     """The largest number; NaN if one is."""
@@ -107,6 +116,14 @@ class ExportReport:
     def random(self) -> bool:
         """Whether the samples were random, for want of data."""
         return self.source == "random"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON can hold them."""
+        return {
+            "samples": self.samples,
+            "source": self.source,
+            "artifacts": [artifact.to_dict() for artifact in self.artifacts],
+        }
 
     def __getitem__(self, format: str) -> Artifact:
         """The artifact of a format."""

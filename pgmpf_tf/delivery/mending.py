@@ -1,0 +1,191 @@
+"""Mends a small network in a given time: the dense one teaches it, without labels."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pgmpf_tf._files import staged, write_text
+from pgmpf_tf.delivery.copying import copy_of
+
+LEARNING_RATE = 1e-3
+_SAVE_SECONDS = 30.0
+MOST_EPOCHS = 200
+"""Even where the time would allow more."""
+
+
+@dataclass
+class Progress:
+    """How far mending has come; goes on from a file.
+
+    Attributes:
+        seconds: spent in training.
+        best: the least distance to the dense network on the selection.
+        history: per epoch the distance in training (`loss`) and on the selection
+            (`val_loss`).
+    """
+
+    seconds: float = 0.0
+    best: float = math.inf
+    history: dict[str, list[float]] = field(
+        default_factory=lambda: {"loss": [], "val_loss": []}
+    )
+
+    @classmethod
+    def load(cls, path: Path) -> Progress:
+        """What a file holds; the start if there is none."""
+        return cls(**json.loads(path.read_text("utf-8"))) if path.exists() else cls()
+
+
+def mend(
+    model: keras.Model,
+    training: tuple[Any, Any],
+    selection: tuple[Any, Any],
+    loss: Any,
+    seconds: float,
+    folder: Path,
+    say: Callable[[str], None],
+) -> tuple[keras.Model, Progress]:
+    """Trains a network to give what the dense one gives, and takes the best epoch.
+
+    Adam; the learning rate falls by a cosine over the time. BatchNormalization layers
+    keep their statistics, and nothing is dropped. A run that was killed goes on where
+    it was last saved.
+
+    Args:
+        model: the small network, as it is before mending.
+        training: inputs, and the dense network's outputs on them.
+        selection: others, on which the best epoch is found.
+        loss: what `compile` takes: how far outputs are from the dense network's.
+        seconds: of training, in all runs together.
+        folder: where to save.
+        say: shows what is being done.
+
+    Returns:
+        The network with the weights of the best epoch, or its own if none is better;
+        and the progress.
+    """
+    progress = Progress.load(folder / "mending.json")
+    student = copy_of(model)
+    if (folder / "mending.keras").exists():
+        saved = keras.models.load_model(folder / "mending.keras", compile=False)
+        student.set_weights(saved.get_weights())
+    _as_in_inference(student)
+    student.compile(keras.optimizers.Adam(LEARNING_RATE), loss)
+    if math.isinf(progress.best):
+        _keep_if_better(student, selection, progress, folder)
+    clock = _Clock(progress, selection, seconds, folder, say)
+    if not clock.over:
+        student.fit(
+            *training,
+            batch_size=32,
+            epochs=MOST_EPOCHS,
+            initial_epoch=len(progress.history["loss"]),
+            callbacks=[clock],
+            verbose=0,
+        )
+    best = keras.models.load_model(folder / "best.keras", compile=False)
+    model.set_weights(best.get_weights())
+    return model, progress
+
+
+def _as_in_inference(model: keras.Model) -> None:
+    """Lets the network compute in training what it does in inference.
+
+    What it learns from computes so as well. Statistics of batches, which the moving
+    averages follow late, and dropped values would only be noise.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
+def _keep_if_better(
+    model: keras.Model, selection: tuple[Any, Any], progress: Progress, folder: Path
+) -> float:
+    """The distance on the selection; a network that is better than all is kept."""
+    distance = model.evaluate(*selection, verbose=0, return_dict=True)["loss"]
+    if distance < progress.best or not (folder / "best.keras").exists():
+        progress.best = distance
+        _save(model, folder / "best.keras")
+    return float(distance)
+
+
+def _save(model: keras.Model, path: Path) -> None:
+    with staged(path.parent) as folder:
+        model.save(folder / path.name)
+
+
+class _Clock(keras.callbacks.Callback):
+    """Lets the learning rate fall, ends the training in time, and saves it."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        selection: tuple[Any, Any],
+        seconds: float,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._progress, self._selection = progress, selection
+        self._limit, self._folder, self._say = seconds, folder, say
+        self._last = self._saved = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self._progress.seconds >= self._limit
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._progress.seconds += now - self._last
+        self._last = now
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Starts the clock."""
+        self._last = time.monotonic()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Sets the learning rate."""
+        share = min(1.0, self._progress.seconds / self._limit)
+        rate = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * share))
+        self.model.optimizer.learning_rate = max(rate, 1e-6)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Ends the training when the time is up; saves it now and then."""
+        self._tick()
+        if self.over:
+            self.model.stop_training = True
+        elif self._last - self._saved > _SAVE_SECONDS:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Holds the network against the dense one."""
+        distance = _keep_if_better(
+            self.model, self._selection, self._progress, self._folder
+        )
+        history = self._progress.history
+        history["loss"].append(float((logs or {}).get("loss", math.nan)))
+        history["val_loss"].append(distance)
+        self._say(
+            f"mending: epoch {epoch + 1}, distance {distance:.4g}, "
+            f"{self._progress.seconds:.0f} of {self._limit:.0f} s"
+        )
+        self._save()
+        # Measuring and saving are not training.
+        self._last = time.monotonic()
+
+    def _save(self) -> None:
+        _save(self.model, self._folder / "mending.keras")
+        write_text(self._folder / "mending.json", json.dumps(asdict(self._progress)))
+        self._last = self._saved = time.monotonic()

@@ -1,0 +1,300 @@
+"""`prune`: from a trained network and data without labels to smaller files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import tree
+from rich.console import Console
+
+from pgmpf_tf._checks import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_path,
+    check_seed,
+    check_type,
+)
+from pgmpf_tf._files import staged
+from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.compaction import compact
+from pgmpf_tf.delivery import choosing, inputs, mending, ranges, work
+from pgmpf_tf.delivery.compensation import compensate
+from pgmpf_tf.delivery.copying import copy_of
+from pgmpf_tf.delivery.distance import losses, outputs_of, packed
+from pgmpf_tf.delivery.results import PruningResult
+from pgmpf_tf.exporting import ExportReport, export
+from pgmpf_tf.exporting.options import Options
+from pgmpf_tf.exporting.results import OutputError
+from pgmpf_tf.exporting.signature import Signature
+from pgmpf_tf.exporting.verification import compare_outputs
+from pgmpf_tf.reporting import compare, report
+from pgmpf_tf.training.recalibration import recalibrate
+from pgmpf_tf.training.wrapping import wrap
+
+
+def prune(
+    model: keras.Model,
+    data: Any,
+    directory: str | os.PathLike[str],
+    *,
+    budget: Budget | None = None,
+    formats: str | Sequence[str] = "tflite",
+    quantize: str | None = None,
+    minutes: float = 5.0,
+    input_range: str | None = None,
+    seed: int = 0,
+    verbose: bool = True,
+) -> PruningResult:
+    """Makes a trained network smaller with data that have no labels.
+
+    The dense network is the only judge: filters go where that changes its outputs
+    least; biases and BatchNormalization statistics are put right; then the small
+    network learns to give what the dense one gives. What it gives on held-out samples
+    is held against the dense network's in the end.
+
+    ```python
+    result = pgmpf_tf.prune(model, "photos/", "out/", budget=pgmpf_tf.Budget(macs=0.5))
+    rich.print(result)
+    ```
+
+    `directory` gets `small.keras`, `report.html`, and the folders `dense` and `small`
+    with exported files. A run that was interrupted goes on where it was when it is
+    called again with the same arguments.
+
+    Args:
+        model: a built Keras model. It is not changed.
+        data: samples without labels, some hundred to some thousand: the path of a
+            folder of images (read as `keras.utils.image_dataset_from_directory` does,
+            folders in it too); of a `.npy` file, or of a `.npz` file with one array or
+            one by the name of each input; or what `export` takes. A tenth tells when
+            mending is best, a fifth is held out.
+        directory: where to write; made if it is missing.
+        budget: what to take away; half of the multiply-accumulates by default.
+        formats: what to export, see `export`.
+        quantize: precision of the `.tflite` file, see `export`.
+        minutes: how long the small network may learn, 0 for not at all; choosing
+            filters may take half of it again.
+        input_range: the range of pixels that the network wants, for a folder of
+            images: `"0..255"`, `"0..1"` or `"-1..1"`. None finds it out, and the
+            result says how.
+        seed: of the order of samples, in [0, 2^31).
+        verbose: show progress.
+
+    Returns:
+        The small network, its files, and how far it is from the dense one.
+
+    Raises:
+        TypeError: an argument is of a wrong type.
+        ValueError: an argument is not allowed, the data or the budget do not fit the
+            model, the range of pixels cannot be found out, or the directory holds
+            unfinished work of another run.
+        FileNotFoundError: nothing is at the path of the data.
+        ImportError: a format needs a package that is not installed.
+        VerificationError: an exported file is too far from its network.
+    """
+    check_type("model", model, keras.Model, "a keras.Model")
+    directory = check_path("directory", directory)
+    budget = Budget(macs=0.5) if budget is None else budget
+    check_type("budget", budget, Budget, "a Budget")
+    Options.of(formats, quantize, None, False, None, None)
+    seconds = 60 * check_number("minutes", minutes, "[0, inf)")
+    if input_range is not None:
+        check_choice("input_range", input_range, ranges.RANGES)
+    seed = check_seed("seed", seed)
+    run = _Run(model, directory, budget, seed, check_bool("verbose", verbose))
+    with run.step("reading data"):
+        run.read(data, input_range)
+    small = run.prune_once(seconds / 2)
+    before = run.errors(small)
+    if seconds:
+        with run.step("mending"):
+            small = run.mend(small, seconds)
+    return run.finish(small, before, formats, quantize)
+
+
+@dataclass
+class _Run:
+    """One run: what its steps share.
+
+    Attributes:
+        model: the network as it was given.
+        directory: where files go.
+        budget: what to take away.
+        seed: of what is random.
+        verbose: whether to show progress.
+    """
+
+    model: keras.Model
+    directory: Path
+    budget: Budget
+    seed: int
+    verbose: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.dense = copy_of(self.model)
+        self.signature = Signature.of(self.dense)
+        self.history: dict[str, list[float]] = {}
+        self._console = Console(stderr=True, quiet=not self.verbose)
+        self._status: Callable[[str], None] = lambda text: None
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Says what is being done, and notes how long it took."""
+        start = time.monotonic()
+        if self._console.is_terminal:
+            with self._console.status(name) as status:
+                self._status = status.update
+                yield
+        else:
+            self._console.print(name)
+            self._status = self._console.print
+            yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+    def read(self, data: Any, wanted: str | None) -> None:
+        """Reads and splits the samples; finds the range of pixels."""
+        arrays = inputs.read(data, self.signature.inputs, self.seed)
+        if inputs.is_folder(data):
+            ((name, images),) = arrays.items()
+            found, reason = ranges.find_range(self.dense, images[:128], wanted)
+            arrays = {name: ranges.rescaled(images, found)}
+            self.notes.append(f"pixels are passed as {found}: {reason}")
+        self.parts = inputs.split(arrays, self.seed)
+        self.x, self.x_selection = (
+            packed(self.signature, part)
+            for part in (self.parts.training, self.parts.selection)
+        )
+        self.y, self.y_selection = (
+            outputs_of(self.signature, part)
+            for part in (self.parts.training, self.parts.selection)
+        )
+        self.loss = losses(self.dense, self.y)
+        settings = {
+            "model": work.fingerprint_of_model(self.dense),
+            "data": work.fingerprint_of_data(arrays),
+            "budget": repr(self.budget),
+            "seed": self.seed,
+        }
+        self.work = work.open_work(self.directory, settings)
+
+    def prune_once(self, seconds: float) -> keras.Model:
+        """The compacted network, before any training."""
+        path = self.work / "pruned.keras"
+        if path.exists():
+            return keras.models.load_model(path, compile=False)
+        with self.step("measuring which filters matter"):
+            table = choosing.measure(
+                copy_of(self.dense),
+                self.x,
+                self.y,
+                self.loss,
+                seconds or 60.0,
+                self.work / "sensitivity.json",
+                self.verbose and self._console.is_terminal,
+            )
+        if table is None:
+            self.notes.append(
+                "filters were chosen by their norms: to measure which matter would "
+                "have taken too long"
+            )
+        with self.step("pruning"):
+            copy = copy_of(self.dense)
+            budget = choosing.with_sensitivity(self.budget, table)
+            pruned = wrap(copy, budget, seed=self.seed)
+            pruned.apply_masks()
+            self._repair(copy)
+            small = compact(pruned)
+        with staged(self.work) as folder:
+            small.save(folder / path.name)
+        return small
+
+    def _repair(self, pruned: keras.Model) -> None:
+        """Puts statistics right, and biases too if that helps."""
+        pruned.compile(loss=self.loss)
+
+        def distance() -> float:
+            recalibrate(pruned, self.x)
+            found = pruned.evaluate(
+                self.x_selection, self.y_selection, verbose=0, return_dict=True
+            )
+            return float(found["loss"])
+
+        before = pruned.get_weights()
+        without = distance()
+        repaired = pruned.get_weights()
+        pruned.set_weights(before)
+        few = tree.map_structure(lambda x: x[:64], self.x)
+        compensate(self.dense, pruned, few)
+        if not distance() < without:
+            pruned.set_weights(repaired)
+
+    def mend(self, small: keras.Model, seconds: float) -> keras.Model:
+        """The network after it has learned from the dense one."""
+        small, progress = mending.mend(
+            small,
+            (self.x, self.y),
+            (self.x_selection, self.y_selection),
+            self.loss,
+            seconds,
+            self.work,
+            self._status,
+        )
+        self.history = progress.history
+        return small
+
+    def errors(self, small: keras.Model) -> tuple[OutputError, ...]:
+        """How far a network's outputs are from the dense one's on held-out samples."""
+        return compare_outputs(self.signature, Signature.of(small), self.parts.held_out)
+
+    def finish(
+        self,
+        small: keras.Model,
+        before: tuple[OutputError, ...],
+        formats: str | Sequence[str],
+        quantize: str | None,
+    ) -> PruningResult:
+        """Exports both networks, and writes the page."""
+        exports: dict[str, ExportReport] = {}
+        for name, network in (("dense", self.dense), ("small", small)):
+            with self.step(f"exporting the {name} network"):
+                exports[name] = export(
+                    network,
+                    self.directory / name,
+                    formats,
+                    quantize=quantize,
+                    representative_data=self.parts.training if quantize else None,
+                    verification_data=self.parts.held_out,
+                    verbose=False,
+                )
+        with self.step("writing the report"), staged(self.directory) as folder:
+            small.save(folder / "small.keras")
+            comparison = compare(self.dense, small, self.parts.held_out)
+            page = report(
+                self.dense,
+                small,
+                history=self.history or None,
+                exports=exports,
+                data=self.parts.held_out,
+                title=f"{self.model.name}: pruned without labels",
+            )
+            page.save(folder / "report.html")
+        work.close_work(self.work)
+        return PruningResult(
+            small,
+            comparison,
+            before,
+            exports,
+            self.directory,
+            tuple(self.notes),
+            self.seconds,
+        )

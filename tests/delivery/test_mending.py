@@ -1,0 +1,64 @@
+import keras
+import numpy as np
+import pytest
+
+from pgmpf_tf.delivery import mending
+from pgmpf_tf.delivery.copying import copy_of
+from pgmpf_tf.delivery.distance import losses
+from tests.delivery.networks import classifier, images
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    """The dense network, a spoiled copy, and what the dense one gives."""
+    dense = classifier()
+    spoiled = copy_of(dense)
+    kernel = spoiled.get_layer("first").kernel
+    kernel.assign(kernel * (np.arange(16) >= 10))
+    x = images() / 255
+    return dense, spoiled, x, dense.predict(x, verbose=0)
+
+
+def mend(lesson, folder, seconds, say=lambda text: None):
+    dense, spoiled, x, y = lesson
+    training, selection = (x[:120], y[:120]), (x[120:], y[120:])
+    loss = losses(dense, y)
+    return mending.mend(
+        copy_of(spoiled), training, selection, loss, seconds, folder, say
+    )
+
+
+def distance(lesson, model):
+    _, _, x, y = lesson
+    loss = keras.losses.KLDivergence()
+    return float(loss(y[120:], model.predict(x[120:], verbose=0)))
+
+
+def test_the_student_comes_nearer_and_has_its_own_settings(lesson, tmp_path):
+    student, progress = mend(lesson, tmp_path, 2.0)
+    assert distance(lesson, student) < 0.5 * distance(lesson, lesson[1])
+    assert progress.best == pytest.approx(distance(lesson, student), rel=1e-3)
+    assert student.get_config() == lesson[1].get_config()
+
+
+def test_a_run_that_was_killed_goes_on_in_the_time_that_is_left(lesson, tmp_path):
+    """After its first epoch, as a signal would end it."""
+
+    def die(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mend(lesson, tmp_path, 3.0, die)
+    (tmp_path / "mending.json").write_text(
+        '{"seconds": 3.0, "best": 0.5, "history": {"loss": [1.0], "val_loss": [0.5]}}'
+    )
+    student, progress = mend(lesson, tmp_path, 3.0)
+    assert progress.history["val_loss"] == [0.5]  # no time was left
+    best = keras.models.load_model(tmp_path / "best.keras")
+    for one, other in zip(student.weights, best.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_without_a_better_epoch_the_network_stays(lesson, tmp_path):
+    student, _ = mend(lesson, tmp_path, 1e-6)
+    assert distance(lesson, student) <= distance(lesson, lesson[1]) * 1.001

@@ -1,0 +1,107 @@
+"""`prune`: smaller files from a network and data without labels."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import pgmpf_tf
+from pgmpf_tf.__main__ import main
+from pgmpf_tf.delivery import mending, work
+from tests.delivery.networks import classifier, images, write_images
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifier()
+
+
+def test_a_folder_of_images_becomes_a_small_network_and_its_files(
+    model, tmp_path, capsys
+):
+    write_images(tmp_path / "photos")
+    model.save(tmp_path / "model.keras")
+    status = main(
+        [
+            "prune",
+            str(tmp_path / "model.keras"),
+            "--budget=macs=0.5",
+            f"--images={tmp_path / 'photos'}",
+            f"--output={tmp_path / 'out'}",
+            "--minutes=0.1",
+            "--json",
+        ]
+    )
+    assert status == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["macs"]["small"] <= 0.5 * figures["macs"]["dense"]
+    assert figures["held_out_samples"] == 32
+    (output,), (before,) = figures["outputs"], figures["outputs_before_mending"]
+    assert output["top1_agreement"] >= 0.9
+    assert output["relative_error"] <= before["relative_error"]
+    assert any("0..1" in note for note in figures["notes"])
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["dense", "report.html", "small", "small.keras"]
+    assert (tmp_path / "out" / "small" / "model.tflite").exists()
+    small = keras.models.load_model(tmp_path / "out" / "small.keras")
+    assert pgmpf_tf.profile(small).macs == figures["macs"]["small"]
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Same top class as the dense network" in page
+
+
+def test_the_given_model_stays_as_it_is(model, tmp_path):
+    before = model.get_weights()
+    pgmpf_tf.prune(model, images() / 255, tmp_path, minutes=0, verbose=False)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_an_interrupted_run_goes_on(model, tmp_path, monkeypatch):
+    """What was measured and pruned is not done again; other settings are refused."""
+    data = images() / 255
+    options = {"minutes": 0.05, "verbose": False}
+
+    def die(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mending, "mend", die)
+        with pytest.raises(KeyboardInterrupt):
+            pgmpf_tf.prune(model, data, tmp_path, **options)
+    unfinished = tmp_path / work.NAME
+    pruned = keras.models.load_model(unfinished / "pruned.keras")
+    with pytest.raises(ValueError, match="unfinished work"):
+        pgmpf_tf.prune(
+            model, data, tmp_path, budget=pgmpf_tf.Budget(macs=0.3), **options
+        )
+    result = pgmpf_tf.prune(model, data, tmp_path, **options)
+    assert "measuring which filters matter" not in result.seconds
+    assert [w.shape for w in result.model.weights] == [w.shape for w in pruned.weights]
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "model.keras"}, TypeError, "`model`"),
+        ({"budget": 0.5}, TypeError, "`budget` must be a Budget.*budget=0.5"),
+        ({"minutes": -1}, ValueError, "`minutes`.*-1"),
+        ({"minutes": "x"}, TypeError, "`minutes`.*'x'"),
+        ({"formats": "tfjs"}, ValueError, "`formats`.*tfjs"),
+        ({"input_range": "0..2"}, ValueError, r"`input_range`.*0\.\.2"),
+        ({"seed": -1}, ValueError, "`seed`.*-1"),
+        ({"verbose": 3}, TypeError, "`verbose`.*3"),
+        ({"data": np.zeros((9, 12, 12, 3))}, ValueError, "at least 10 samples"),
+        ({"data": np.zeros((20, 9, 9, 3))}, ValueError, "`data` must have the shape"),
+        ({"data": "nowhere"}, FileNotFoundError, "nowhere"),
+        ({"data": 3}, TypeError, "`data`.*=3"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_written(
+    model, tmp_path, arguments, error, message
+):
+    options = {"model": model, "data": images() / 255, "directory": tmp_path / "out"}
+    with pytest.raises(error, match=message):
+        pgmpf_tf.prune(**options | {"verbose": False} | arguments)
+    assert list(tmp_path.iterdir()) == []
