@@ -11,7 +11,7 @@ from tests.delivery.networks import classifier, images
 @pytest.fixture(scope="module")
 def lesson():
     """The dense network, a spoiled copy, and what the dense one gives."""
-    dense = classifier()
+    dense = copy_of(classifier())
     spoiled = copy_of(dense)
     kernel = spoiled.get_layer("first").kernel
     kernel.assign(kernel * (np.arange(16) >= 10))
