@@ -1,6 +1,7 @@
 """What `pip install` puts into an environment."""
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -69,3 +70,12 @@ def test_command_calls_a_function_that_is_there(wheel, monkeypatch, capsys):
         command.load()()
     assert ended.value.code == 0
     assert "compact" in capsys.readouterr().out
+
+
+def test_bazel_has_a_target_for_each_folder_of_tests():
+    tests = _ROOT / "tests"
+    folders = {path.parent.name for path in tests.glob("*/__init__.py")}
+    named = re.search(
+        r"for folder in \[(.*?)\]", (_ROOT / "BUILD").read_text("utf-8"), re.S
+    )
+    assert set(re.findall(r'"(\w+)"', named[1])) == folders
