@@ -12,6 +12,7 @@ from keras.src.utils import io_utils
 
 from pgmpf_tf._checks import received
 from pgmpf_tf.training.fitting import with_signature_of_fit
+from pgmpf_tf.training.holding import chooses
 from pgmpf_tf.training.relay import Relay
 from pgmpf_tf.training.shrinking import check_training, compact
 
@@ -86,7 +87,7 @@ def _fit_and_shrink(
     for backup in backups:
         backup.set_model(model)
         backup.on_train_begin()
-    first = [c for c in callbacks if not _compares(c)]
+    first = [c for c in callbacks if not chooses(c)]
     turn = _Turn(model)
     if model._progress.finished:
         # The structure is final: so it was when a run that goes on now was ended.
@@ -147,12 +148,6 @@ def _of_small(
         double_checkpoint=backup.double_checkpoint,
         delete_checkpoint=backup.delete_checkpoint,
     )
-
-
-def _compares(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback compares epochs, and so must see epochs of one network."""
-    kinds = (keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau)
-    return isinstance(callback, kinds) or getattr(callback, "save_best_only", False)
 
 
 def _present(model: Any) -> dict[str, Any]:
