@@ -52,6 +52,8 @@ def _define_flag(field: dataclasses.Field[Any], type_: Any) -> None:
         flags.DEFINE_enum(field.name, None, choices, text)
     elif isinstance(default, tuple):
         flags.DEFINE_list(field.name, None, text)
+    elif bool in members:
+        flags.DEFINE_boolean(field.name, None, text)
     elif int in members:
         flags.DEFINE_integer(field.name, None, text)
     elif float in members:

@@ -84,6 +84,11 @@ class Settings:
         30, "Epochs of plain training before pruning; 0 prunes from scratch."
     )
     epochs: int = _setting(30, "Epochs of training while pruning.")
+    shrink: bool = _setting(
+        False,
+        "Go on with the small network alone as soon as pruning is done: the rest of "
+        "the epochs then costs what that one costs.",
+    )
     baseline: str | None = _setting(
         None, "A trained dense .keras file to prune, instead of dense_epochs."
     )
@@ -179,6 +184,8 @@ class Settings:
             self._refuse("distillation", "in [0, 1]")
         if self.distillation and not self.warm_start:
             self._refuse("distillation", "0 where there is no dense network")
+        if self.shrink:
+            self._check_shrink()
         if self.epochs < 1:
             self._refuse("epochs", "at least 1")
         if self.qat_epochs is not None and self.qat_epochs < 1:
@@ -192,6 +199,14 @@ class Settings:
         if self.method != "baseline":
             self.pruning_config()
             self.target()
+
+    def _check_shrink(self) -> None:
+        if self.method == "baseline" or self.pruning_config().end >= 1:
+            self._refuse("shrink", "False with a method that prunes to the end")
+        if self.distillation:
+            self._refuse("shrink", "False with distillation")
+        if self.strategy == "multi_worker":
+            self._refuse("shrink", "False on several workers")
 
     def _refuse(self, name: str, allowed: str) -> NoReturn:
         raise ValueError(

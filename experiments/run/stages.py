@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import rich
@@ -23,11 +24,14 @@ class Stage:
     """What is trained, and how long.
 
     Attributes:
-        name: `"dense"` or `"pruned"`: names the files and the metrics.
-        epochs: epochs in all.
+        name: `"dense"`, `"pruned"` or `"compacted"`: names the files and the metrics.
+        epochs: the epoch that training ends before.
         learning_rate: at the start of the schedule.
-        make_model: builds the model to start from; takes the teacher.
+        make_model: builds the model to start from; takes the teacher. One that is
+            compiled goes on where it stands.
         make_teacher: builds the teacher, which a saved model has lost; or None.
+        until_final: whether training ends as soon as pruning is done. The model then
+            keeps its optimizer, for the next stage.
     """
 
     name: str
@@ -35,6 +39,11 @@ class Stage:
     learning_rate: float
     make_model: Callable[[keras.Model | None], keras.Model]
     make_teacher: Callable[[], keras.Model] | None = None
+    until_final: bool = False
+
+    def is_over(self, model: keras.Model, epoch: int) -> bool:
+        """Whether a model is trained when so many epochs are done."""
+        return epoch >= self.epochs or (self.until_final and model.pruning_is_final)
 
 
 def train(
@@ -60,7 +69,7 @@ def train(
     with strategies.scope(strategy):
         teacher = stage.make_teacher() if stage.make_teacher else None
         model, first_epoch = _start(stage, teacher, data, directory)
-    if first_epoch < stage.epochs:
+    if not stage.is_over(model, first_epoch):
         rich.print(_announcement(stage, model, first_epoch))
         record = EpochRecord(
             stage.name,
@@ -69,7 +78,9 @@ def train(
             images=data.train_size,
             teacher_macs=pgmpf_tf.profile(teacher).macs if teacher else 0,
         )
-        _fit(model, data, directory.settings, stage.epochs, first_epoch, record)
+        _fit(model, data, directory.settings, stage, first_epoch, record)
+    elif not directory.checkpoint_path(stage.name).is_file():
+        directory.save_model(model, directory.checkpoint_path(stage.name))
     if directory.writable:
         _finish(stage, directory)
 
@@ -79,29 +90,29 @@ def _start(
 ) -> tuple[keras.Model, int]:
     """The compiled model as it was after its last whole epoch, and the next epoch."""
     settings = directory.settings
-    steps, first_epoch = data.steps(settings.batch_size), 0
+    steps = data.steps(settings.batch_size)
     checkpoint = directory.checkpoint_path(stage.name)
     if checkpoint.is_file():
         model = keras.saving.load_model(checkpoint)
-        first_epoch = int(model.optimizer.iterations) // steps
         if teacher is not None:
             model.teacher = teacher
     else:
         model = stage.make_model(teacher)
+    if not model.compiled:
         model.compile(
             optimizer=_optimizer(settings, stage.learning_rate, stage.epochs * steps),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
     _penalize_weights(model, settings.weight_decay)
-    return model, first_epoch
+    return model, int(model.optimizer.iterations) // steps
 
 
 def _fit(
     model: keras.Model,
     data: Data,
     settings: Settings,
-    epochs: int,
+    stage: Stage,
     first_epoch: int,
     record: EpochRecord,
 ) -> None:
@@ -109,25 +120,38 @@ def _fit(
         data.train_batches(
             settings.batch_size,
             seed=settings.seed,
-            epochs=epochs,
+            epochs=stage.epochs,
             first_epoch=first_epoch,
         ),
-        epochs=epochs,
+        epochs=stage.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=data.steps(settings.batch_size),
         validation_data=data.validation_batches(settings.batch_size),
-        callbacks=[record],
+        callbacks=[record, _End(stage)],
         # Without a terminal a progress bar is a flood of lines.
         verbose=1 if sys.stdout.isatty() else 2,
         shuffle=False,
     )
 
 
+class _End(keras.callbacks.Callback):
+    """Ends the training when its stage is over."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self._stage = stage
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Looks whether it is."""
+        if self._stage.is_over(self.model, epoch + 1):
+            self.model.stop_training = True
+
+
 def _finish(stage: Stage, directory: RunDirectory) -> None:
     """Leaves the trained model, and removes the state to go on from."""
     checkpoint = directory.checkpoint_path(stage.name)
-    # Without the optimizer, whose state is as large as the weights.
-    trained = keras.saving.load_model(checkpoint, compile=False)
+    # The optimizer's state is as large as the weights: without it, if nobody goes on.
+    trained = keras.saving.load_model(checkpoint, compile=stage.until_final)
     if stage.name == "dense" and isinstance(trained, pgmpf_tf.PrunedModel):
         trained = keras.Model(trained.input, trained.output, name=trained.name)
     directory.save_model(trained, directory.model_path(stage.name))
@@ -136,6 +160,8 @@ def _finish(stage: Stage, directory: RunDirectory) -> None:
 
 def _announcement(stage: Stage, model: keras.Model, first_epoch: int) -> str:
     action = "Pruning" if stage.name == "pruned" else "Training"
+    if stage.name == "compacted":
+        action += f" what is left, {model.count_params():,} parameters, of"
     text = f"[bold]{action} {model.name}[/bold] for {stage.epochs} epochs"
     return text + (f", from epoch {first_epoch + 1} on" if first_epoch else "")
 

@@ -13,6 +13,7 @@ from keras.src.utils import io_utils
 from pgmpf_tf._checks import received
 from pgmpf_tf.training.fitting import with_signature_of_fit
 from pgmpf_tf.training.holding import chooses
+from pgmpf_tf.training.progress import Progress
 from pgmpf_tf.training.relay import Relay
 from pgmpf_tf.training.shrinking import check_training, compact
 
@@ -21,6 +22,17 @@ _FIT = inspect.signature(keras.Model.fit)
 
 class FitAndShrink:
     """Mixin for a wrapped model: `fit` that ends on a small network."""
+
+    _progress: Progress
+
+    @property
+    def pruning_is_final(self) -> bool:
+        """Whether masks move no more and what they remove is zero and stays zero.
+
+        From then on `compact` gives the network that the rest of the training is about,
+        and `compact(model, compile=True)` may go on with it.
+        """
+        return self._progress.finished
 
     @with_signature_of_fit
     def fit_and_shrink(self, *args: Any, **kwargs: Any) -> keras.Model:
@@ -89,7 +101,7 @@ def _fit_and_shrink(
         backup.on_train_begin()
     first = [c for c in callbacks if not chooses(c)]
     turn = _Turn(model)
-    if model._progress.finished:
+    if model.pruning_is_final:
         # The structure is final: so it was when a run that goes on now was ended.
         first, masks = [], [_present(model)]
         turn.epoch = model._initial_epoch or arguments.get("initial_epoch", 0)
@@ -177,7 +189,7 @@ class _Turn(keras.callbacks.Callback):
         """Makes the small network, if it is time."""
         self.epoch = epoch + 1
         self.stopped = self._masked.stop_training
-        if self._masked._progress.finished:
+        if self._masked.pruning_is_final:
             self.small = compact(self._masked, compile=True)
             self._masked.stop_training = True
             if self.params.get("verbose"):
