@@ -67,6 +67,9 @@ def summarize(records: list[Record], reference: str | None = None) -> list[Recor
         row["cost"] = {
             key: _mean([m["cost"][key] for m in members]) for key in sweep_records.COST
         }
+        # What choices are made by: None where the test images were watched instead.
+        last = [100 * m["curve"][-1] for m in members if m["curve"] and _held_out(m)]
+        row["held_out"] = statistics.mean(last) if last else None
         if dense_macs and variant != DENSE:
             row["macs_removed"] = 1 - row["macs"] / max(dense_macs)
         compared = _reference(groups, variant, rate, reference)
@@ -93,6 +96,10 @@ def _reference(
         and reference in (None, other)
     ]
     return max(others, key=lambda m: statistics.mean(_accuracies(m)), default=[])
+
+
+def _held_out(record: Record) -> bool:
+    return record["settings"].get("held_out", 0) != 0
 
 
 def _accuracies(records: list[Record]) -> list[float]:
@@ -150,7 +157,8 @@ def markdown(name: str, records: list[Record], reference: str | None = None) -> 
         f"{_minutes(records):.0f} minutes of training in all.",
         "",
         "Test accuracy of the final (compacted) network in percent, mean and standard "
-        f"deviation over seeds. The difference to {against} is paired by seed; in "
+        "deviation over seeds; held out: that on the images held out, by which choices "
+        f"are made. The difference to {against} is paired by seed; in "
         f"brackets its {CONFIDENCE:.0%} interval (Student). MACs are those of the "
         "convolutions. Cost is that of the variant's own training, per run: processor "
         "seconds of all threads, and multiply-accumulates of all steps (three times "
@@ -194,6 +202,7 @@ def _cells(row: Record) -> dict[str, str]:
         "variant": row["variant"],
         "rate": ", ".join(row["budget"]) or str(row["rate"]),
         "seeds": str(len(row["seeds"])),
+        "held out": _shown(row["held_out"], ".2f"),
         "accuracy": f"{100 * row['accuracy']:.2f}"
         + ("" if spread is None else f" ± {100 * spread:.2f}"),
         "difference": difference,

@@ -48,14 +48,13 @@ def collect(folder: Path) -> list[Record]:
         result = json.loads(path.read_text("utf-8"))
         seed = result["settings"]["seed"]
         if variant == BASELINE:
-            costs[seed] = _cost(result, "dense")
+            costs[seed] = _cost(result, pruned=False)
             continue
         # A network from scratch is small, and has no dense one before it.
         pruned = "small" in result
         record = _record(result, variant, "small" if pruned else "dense")
-        stage = "pruned" if pruned else "dense"
-        record["cost"] = _cost(result, stage)
-        record["curve"] = _curve(path.with_name("metrics.jsonl"), stage)
+        record["cost"] = _cost(result, pruned)
+        record["curve"] = _curve(path.with_name("metrics.jsonl"), pruned)
         records.append(record)
         if pruned and "dense" in result:
             base = _record(result, DENSE, "dense")
@@ -117,15 +116,27 @@ def _file(row: Record) -> Record:
     return {key: row.get(key) for key in ("bytes", "gzip_bytes", "latency_ms")}
 
 
-def _cost(result: Record, stage: str) -> Record:
-    spent = result["cost"].get(stage, {})
-    return {key: spent.get(key) for key in COST}
+def _cost(result: Record, pruned: bool) -> Record:
+    """What all stages have cost that made the network of the dense one, or the dense.
+
+    Loads are averaged over the seconds.
+    """
+    stages = [
+        spent for stage, spent in result["cost"].items() if (stage != "dense") == pruned
+    ]
+    if not stages:
+        return dict.fromkeys(COST)
+    total = {key: sum(stage[key] for stage in stages) for key in COST[:-1]}
+    load = sum(stage["load"] * stage["seconds"] for stage in stages)
+    return total | {"load": round(load / total["seconds"], 2)}
 
 
-def _curve(metrics: Path, stage: str) -> list[float]:
+def _curve(metrics: Path, pruned: bool) -> list[float]:
     epochs = map(json.loads, metrics.read_text("utf-8").splitlines())
     return [
-        round(epoch["val_accuracy"], 6) for epoch in epochs if epoch["stage"] == stage
+        round(epoch["val_accuracy"], 6)
+        for epoch in epochs
+        if (epoch["stage"] != "dense") == pruned
     ]
 
 

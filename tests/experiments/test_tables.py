@@ -121,6 +121,18 @@ def test_one_run_alone_has_no_spread_and_no_rival(records):
     assert "| pgmpf | 0.7 | 1 | 90.00 | 250 | 40 | 50 | 6e+09 |" in text
 
 
+def test_choices_are_made_by_what_is_held_out(records):
+    assert "held out |" not in tables.markdown("main", records)
+    for one in records:
+        one["settings"]["held_out"] = None  # a tenth
+        one["curve"] = one["curve"] and [0.1, one["accuracy"] - 0.01]
+    rows = tables.summarize(records)
+    found = {(row["variant"], row["rate"]): row["held_out"] for row in rows}
+    assert found["pgmpf", 0.7] == pytest.approx(89.0)
+    assert found[DENSE, 0.0] is None
+    assert "| held out |" in tables.markdown("main", records)
+
+
 def test_the_table_has_a_row_per_variant_and_rate(records):
     text = tables.markdown("main", records)
     difference = "+4.67 [-4.06, +13.39] (sfp)"
@@ -177,21 +189,26 @@ def folder(tmp_path):
     }
     settings = {"rate": 0.7, "budget": [], "seed": 1, "model": "net"}
     spent = {"macs": 9e9, "seconds": 60, "processor_seconds": 90, "load": 2.0}
-    cost = {"dense": spent, "pruned": spent | {"seconds": 50}}
+    # The network shrank under way: the rest of its training is a stage of its own.
+    cost = {
+        "dense": spent,
+        "pruned": spent | {"seconds": 50},
+        "compacted": spent | {"seconds": 150, "load": 4.0},
+    }
     more = {"settings": settings, "environment": {}}
     run = tmp_path / "sweep" / "pgmpf" / "rate0.7" / "seed1"
     scratch = tmp_path / "sweep" / "scratch" / "rate0.7" / "seed1"
     baseline = tmp_path / "sweep" / "baseline" / "seed1"
     small = {"dense": rows["small"] | {"accuracy": 0.7}}
     for place, result, stages in (
-        (run, rows, ("pruned",)),
+        (run, rows, ("pruned", "compacted")),
         (scratch, small, ("dense",)),
         (baseline, {"dense": rows["dense"]}, ("dense",)),
     ):
         place.mkdir(parents=True)
         spent = {"cost": {stage: cost[stage] for stage in stages}}
         (place / "result.json").write_text(json.dumps(result | more | spent))
-    epochs = [("dense", 0.5), ("pruned", 0.6), ("pruned", 0.8)]
+    epochs = [("dense", 0.5), ("pruned", 0.6), ("compacted", 0.8)]
     for place in (run, scratch):
         (place / "metrics.jsonl").write_text(
             "".join(
@@ -229,10 +246,11 @@ def test_every_network_of_a_run_is_collected(folder):
     spent = {name: row["cost"]["seconds"] for name, row in rows.items()}
     assert spent == {
         "dense": 60,
-        "pgmpf": 50,
+        "pgmpf": 200,
         "tfmot_unstructured": None,
         "scratch": 60,
     }
+    assert rows["pgmpf"]["cost"]["load"] == 3.5
     accuracies = {"test": 0.8, "masked": 0.81, "tflite": None}
     assert rows["pgmpf"]["accuracies"] == accuracies
     assert [name for name, row in rows.items() if row["pruned"]] == ["pgmpf"]
