@@ -379,6 +379,22 @@ TARGETS = {
     "quantize_aware": Target(
         pgmpf_tf.quantize_aware, {"model": PLAIN}, {"model": NO_MODEL}
     ),
+    "prune": Target(
+        pgmpf_tf.prune,
+        {"model": PLAIN, "data": X, "directory": "out", "minutes": 0, "verbose": False},
+        {
+            "model": NO_MODEL,
+            "data": [wrong_type(3)],
+            "directory": [wrong_type(3), wrong_type(None)],
+            "budget": [wrong_type(0.5)],
+            "formats": [wrong_type(None), wrong_type(3), wrong_value("exe")],
+            "quantize": [wrong_type(3), wrong_value("int3")],
+            "minutes": [wrong_type("x"), wrong_type(True), wrong_value(-1)],
+            "input_range": [wrong_type(3), wrong_value("0..2")],
+            "seed": [wrong_type("x"), wrong_value(-1), wrong_value(2**31)],
+            "verbose": NO_BOOL,
+        },
+    ),
     "to_tf_keras": Target(pgmpf_tf.to_tf_keras, {"model": PLAIN}, {"model": NO_MODEL}),
     "callbacks.PruningLog": Target(
         callbacks.PruningLog,
@@ -507,6 +523,7 @@ MADE_BY_THE_LIBRARY = {
     "OutputError",
     "Profile",
     "PrunedModel",
+    "PruningResult",
     "Report",
     "Sensitivity",
     "VerificationError",
