@@ -338,9 +338,9 @@ def test_register_rule_for_a_layer_of_ones_own():
 
 
 def test_register_rule_refuses_what_is_no_rule():
-    with pytest.raises(TypeError, match="layer must be"):
+    with pytest.raises(TypeError, match="`layer` must be"):
         pgmpf_tf.register_rule("Dense", pgmpf_tf.rules.Elementwise())
-    with pytest.raises(TypeError, match="rule must be"):
+    with pytest.raises(TypeError, match="`rule` must be"):
         pgmpf_tf.register_rule(layers.Lambda, pgmpf_tf.rules.Elementwise)
 
 
