@@ -105,7 +105,8 @@ def _start(
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
     _penalize_weights(model, settings.weight_decay)
-    return model, int(model.optimizer.iterations) // steps
+    iterations = keras.ops.convert_to_numpy(model.optimizer.iterations)
+    return model, int(iterations) // steps
 
 
 def _fit(
