@@ -47,7 +47,7 @@ from absl import flags
 from experiments.run import runner as runs
 from experiments.run.directory import FolderInUse
 from experiments.run.launching import launch
-from experiments.run.settings import Settings, resolve
+from experiments.run.settings import RunSettings, resolve
 from pgmpf_tf._files import write_text
 
 BASELINE = "baseline"
@@ -66,7 +66,7 @@ class PlannedRun:
     """
 
     variant: str
-    settings: Settings
+    settings: RunSettings
     folder: Path
 
 

@@ -24,11 +24,11 @@ from absl import flags
 from experiments.run import presentation, strategies
 from experiments.run import runner as runs
 from experiments.run.launching import launch
-from experiments.run.settings import RECIPES, Settings, resolve
+from experiments.run.settings import RECIPES, RunSettings, resolve
 
 
 def define_flags() -> None:
-    """A flag for every field of `Settings`, without a value until it is given."""
+    """A flag for every field of `RunSettings`, without a value until it is given."""
     flags.DEFINE_string("output_dir", None, "Folder of the run.", required=True)
     flags.DEFINE_enum(
         "recipe",
@@ -36,8 +36,8 @@ def define_flags() -> None:
         list(RECIPES),
         "Default values: quick is for small data on a CPU; the others are the paper's.",
     )
-    types = typing.get_type_hints(Settings)
-    for field in dataclasses.fields(Settings):
+    types = typing.get_type_hints(RunSettings)
+    for field in dataclasses.fields(RunSettings):
         _define_flag(field, types[field.name])
 
 
@@ -62,13 +62,13 @@ def _define_flag(field: dataclasses.Field[Any], type_: Any) -> None:
         flags.DEFINE_string(field.name, None, text)
 
 
-def settings_from_flags() -> Settings:
+def settings_from_flags() -> RunSettings:
     """The recipe with what the command line changes.
 
     Raises:
         ValueError: if a value is out of range.
     """
-    names = [field.name for field in dataclasses.fields(Settings)]
+    names = [field.name for field in dataclasses.fields(RunSettings)]
     values = {name: flags.FLAGS[name].value for name in names}
     given = {name: value for name, value in values.items() if value is not None}
     if "lr_drops" in given:

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 from pgmpf_tf._files import remove_leftovers, staged, write_text
 
 
@@ -63,7 +63,7 @@ class RunDirectory:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        settings: Settings,
+        settings: RunSettings,
         *,
         writable: bool = True,
     ) -> None:

@@ -16,12 +16,12 @@ from ai_edge_litert.interpreter import Interpreter
 import pgmpf_tf
 from experiments.data import datasets
 from experiments.data.datasets import Data
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 
 
 def finished_run(
     folder: Path,
-) -> tuple[Settings, Data, dict[str, keras.Model]]:
+) -> tuple[RunSettings, Data, dict[str, keras.Model]]:
     """What a finished run of experiments.train worked with, and what it made.
 
     Args:
@@ -41,7 +41,7 @@ def finished_run(
             "`run_dir` must be the folder of a finished run of experiments.train. "
             f"Received: run_dir={str(folder)!r}, without {', '.join(missing)}"
         )
-    settings = Settings.from_json(json.loads(record.read_text("utf-8")))
+    settings = RunSettings.from_json(json.loads(record.read_text("utf-8")))
     networks = {
         name: keras.saving.load_model(path, compile=False)
         for name, path in paths.items()
@@ -49,7 +49,7 @@ def finished_run(
     return settings, load_data(settings), networks
 
 
-def load_data(settings: Settings) -> Data:
+def load_data(settings: RunSettings) -> Data:
     """The data set that the settings name."""
     return datasets.load(
         settings.dataset,

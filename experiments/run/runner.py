@@ -18,13 +18,13 @@ from experiments.networks import models
 from experiments.run import evaluation, presentation, stages, strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.records import cost
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 from experiments.studies import quantization
 from pgmpf_tf.exporting import ExportReport
 
 
 def run(
-    settings: Settings,
+    settings: RunSettings,
     output_dir: str | Path,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def run(
         return result
 
 
-def _build(data: Data, settings: Settings) -> keras.Model:
+def _build(data: Data, settings: RunSettings) -> keras.Model:
     classes = settings.num_classes or data.num_classes
     if classes < data.num_classes:
         raise ValueError(
@@ -83,7 +83,7 @@ def _build(data: Data, settings: Settings) -> keras.Model:
 
 
 def _wrap(
-    model: keras.Model, settings: Settings, teacher: keras.Model | None = None
+    model: keras.Model, settings: RunSettings, teacher: keras.Model | None = None
 ) -> keras.Model:
     distillation = None
     if teacher is not None:

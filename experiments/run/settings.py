@@ -22,7 +22,7 @@ def _setting(default: Any, help: str, *, choices: tuple[str, ...] | None = None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """Everything that decides the outcome of a run; the fields say what they are.
 
     Raises:
@@ -258,7 +258,7 @@ class Settings:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Settings:
+    def from_json(cls, fields: Mapping[str, Any]) -> RunSettings:
         """The inverse of `to_json`.
 
         Raises:
@@ -357,14 +357,14 @@ _SHORTCUTS = {
 }
 
 
-def resolve(recipe: str = "quick", **changes: Any) -> Settings:
+def resolve(recipe: str = "quick", **changes: Any) -> RunSettings:
     """A recipe with changes.
 
     Learning rates that are not among the changes scale with the batch size.
 
     Args:
         recipe: a key of `RECIPES`.
-        **changes: fields of `Settings`.
+        **changes: fields of `RunSettings`.
 
     Returns:
         The settings.
@@ -383,7 +383,7 @@ def resolve(recipe: str = "quick", **changes: Any) -> Settings:
             f"rate={changes['rate']!r}, budget={changes['budget']!r}"
         )
     fields = dict(RECIPES[recipe])
-    base = Settings(**fields)
+    base = RunSettings(**fields)
     if recipe == "imagenet_pretrained" and not changes.get("baseline"):
         raise ValueError("The recipe 'imagenet_pretrained' needs `baseline`.")
     scale = changes.get("batch_size", base.batch_size) / base.batch_size
@@ -392,4 +392,4 @@ def resolve(recipe: str = "quick", **changes: Any) -> Settings:
     model = changes.get("model", base.model)
     if recipe.startswith("imagenet"):
         fields["exclude"] = _SHORTCUTS.get(model, ())
-    return Settings.from_json(fields | changes)
+    return RunSettings.from_json(fields | changes)

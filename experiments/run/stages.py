@@ -16,7 +16,7 @@ from experiments.data.datasets import Data
 from experiments.run import strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.records import EpochRecord
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _start(
 def _fit(
     model: keras.Model,
     data: Data,
-    settings: Settings,
+    settings: RunSettings,
     stage: Stage,
     first_epoch: int,
     record: EpochRecord,
@@ -168,7 +168,7 @@ def _announcement(stage: Stage, model: keras.Model, first_epoch: int) -> str:
 
 
 def _optimizer(
-    settings: Settings, learning_rate: float, steps: int
+    settings: RunSettings, learning_rate: float, steps: int
 ) -> keras.optimizers.Optimizer:
     if settings.lr_schedule == "cosine":
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)

@@ -11,7 +11,7 @@ LOST_WORKER = (tf.errors.UnavailableError, tf.errors.AbortedError)
 
 
 def strategy(name: str) -> tf.distribute.Strategy | None:
-    """The distribution strategy of a name that `Settings.strategy` allows.
+    """The distribution strategy of a name that `RunSettings.strategy` allows.
 
     `multi_worker` must come before TensorFlow runs anything else.
     """

@@ -6,8 +6,9 @@ A ResNet-8 is pruned on three data sets for 3, 10 or 30 epochs, at rates 0.3, 0.
 0.7, with a constant learning rate or a cosine, with SGD or AdamW, from scratch or from
 a trained network: 36 of the 216 combinations, chosen so that every two values of two
 different factors meet equally often. Every method has the same combinations, seeds,
-starts, batches and number of steps. Each run is a file; what is there is not done
-again, so the same command goes on where a stopped or killed one was.
+starts, batches and number of steps; variants of the default, which tell what its
+ingredients are good for, have the first seed only. Each run is a file; what is there
+is not done again, so the same command goes on where a stopped or killed one was.
 
 What was chosen by looking at these runs was chosen on held-out images; the table is of
 the test images.
@@ -42,7 +43,7 @@ Record = dict[str, Any]
 HARD = "hard"
 """The method that the others are held against: all at once, then training."""
 
-METHODS = ("pgmpf", HARD, "gradual", "pgmpf_published")
+METHODS = (HARD, "pgmpf")
 
 _FADE = schedules.scaled(schedules.linear(end=0.3), 1.0, 0.0)
 _RISE = schedules.cubic(end=0.3)
@@ -60,6 +61,8 @@ VARIANTS: Mapping[str, PruningConfig] = {
     "updates_50": PruningConfig(rate=_RISE, updates=50),
 }
 """What the default could also be: one ingredient changed at a time."""
+
+BY_ONE_SEED = ("pgmpf_published", "end_0.5", "fade", "soft_dropout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,8 @@ class Source:
 
 SOURCES = {
     "digits": Source("digits", None, 300, None, 8),
-    "fashion_mnist": Source("fashion_mnist", 2000, 1000, 2000, 14),
-    "cifar10": Source("cifar10", 2000, 1000, 2000, 16),
+    "fashion_mnist": Source("fashion_mnist", 2000, 2000, None, 14),
+    "cifar10": Source("cifar10", 2000, 2000, None, 16),
 }
 
 
@@ -135,9 +138,8 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 @functools.cache
-def load(name: str, tfds_dir: str | None) -> dict[str, Arrays]:
+def load(source: Source, tfds_dir: str | None) -> dict[str, Arrays]:
     """The images and labels of a source: `train`, `held_out` and `test`."""
-    source = SOURCES[name]
     data = datasets.load(
         source.name,
         tfds_dir=tfds_dir,
@@ -184,7 +186,7 @@ def dense(
     cell: Cell, seed: int, folder: Path, tfds_dir: str | None
 ) -> tuple[keras.Model, float]:
     """The network that pruning starts from, and its accuracy on the test images."""
-    arrays = load(cell.data, tfds_dir)
+    arrays = load(SOURCES[cell.data], tfds_dir)
     keras.utils.set_random_seed(seed)
     model = network(arrays)
     if cell.start == "scratch":
@@ -217,7 +219,7 @@ def run(
     cell: Cell, method: str, seed: int, folder: Path, tfds_dir: str | None
 ) -> Record:
     """Prunes in one of the ways; what came of it, also after `recalibrate`."""
-    arrays = load(cell.data, tfds_dir)
+    arrays = load(SOURCES[cell.data], tfds_dir)
     x, y = arrays["train"]
     plain, before = dense(cell, seed, folder, tfds_dir)
     model = pgmpf_tf.wrap(plain, cell.rate, method=config(method, cell), seed=seed)
@@ -225,14 +227,7 @@ def run(
     compiled(model, cell.optimizer, cell.decay, steps)
     keras.utils.set_random_seed(seed)  # the same order of batches for every method
     started = time.process_time()
-    history = model.fit(
-        x=x,
-        y=y,
-        batch_size=BATCH_SIZE,
-        epochs=cell.epochs,
-        verbose=0,
-        validation_data=arrays["held_out"],
-    )
+    history = model.fit(x, y, BATCH_SIZE, epochs=cell.epochs, verbose=0)
     spent = time.process_time() - started
     found = {part: accuracy(model, arrays[part]) for part in ("held_out", "test")}
     pgmpf_tf.recalibrate(model, x)
@@ -243,32 +238,30 @@ def run(
         "dense": before,
         **found,
         "recalibrated": accuracy(model, arrays["held_out"]),
-        "curve": [round(value, 4) for value in history.history["val_accuracy"]],
         "rates": [round(value, 4) for value in history.history["pruning_rate"]],
         "processor_seconds": round(spent, 2),
     }
 
 
 def measure(
-    folder: Path, methods: Iterable[str], seeds: int, tfds_dir: str | None
+    folder: Path, methods: Mapping[str, int], tfds_dir: str | None
 ) -> list[Record]:
     """Does what is not done yet, seed by seed, so that a stop leaves whole comparisons.
 
     Args:
         folder: where the runs are.
-        methods: names of presets or of `VARIANTS`.
-        seeds: how many.
+        methods: names of presets or of `VARIANTS`, each with its number of seeds.
         tfds_dir: where tensorflow-datasets keeps prepared data.
 
     Returns:
         The records of all runs.
     """
-    methods = tuple(methods)
     planned = [
         (seed, cell, method)
-        for seed in range(seeds)
+        for seed in range(max(methods.values()))
         for cell in cells()
-        for method in methods
+        for method, seeds in methods.items()
+        if seed < seeds
     ]
     records = []
     for number, (seed, cell, method) in enumerate(planned, start=1):
@@ -292,10 +285,9 @@ def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
         part: which accuracy is compared.
 
     Returns:
-        For each method and each value of each factor (and for all): `mean` of the
-        accuracy, `ahead`, the mean difference from hard pruning, `error`, the standard
-        error of that over cells, `worst`, the mean over seeds in the worst cell, and
-        `cells`.
+        For each method and each value of each factor (and for all): `cells`, `seeds`,
+        `mean` of the accuracy, `ahead`, the mean difference from hard pruning, `error`,
+        the standard error of that over cells, and `worst`, the worst cell's mean.
     """
     by_key: dict[tuple[str, str], dict[int, Record]] = {}
     for record in records:
@@ -305,13 +297,14 @@ def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
     methods = dict.fromkeys(method for _, method in by_key)
     values = [("all", None), *((f, v) for f, vs in FACTORS.items() for v in vs)]
     for method, (factor, value) in itertools.product(methods, values):
-        ahead, means = [], []
+        ahead, means, counts = [], [], set()
         for (cell, other), runs in by_key.items():
             hard = by_key.get((cell, HARD), {})
             seeds = sorted(set(runs) & set(hard))
             first = runs[min(runs)]
             if other != method or not seeds or first.get(factor) != value:
                 continue
+            counts.add(len(seeds))
             means.append(np.mean([runs[s][part] for s in seeds]))
             ahead.append(np.mean([runs[s][part] - hard[s][part] for s in seeds]))
         if ahead:
@@ -322,6 +315,7 @@ def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
                     "factor": factor,
                     "value": value,
                     "cells": len(ahead),
+                    "seeds": max(counts),
                     "mean": float(np.mean(means)),
                     "ahead": float(np.mean(ahead)),
                     "error": None if error is None else float(error),
@@ -338,23 +332,22 @@ def _name(record: Record) -> str:
 def markdown(records: list[Record]) -> str:
     """The summary as tables."""
     rows = summary(records)
-    seeds = len({record["seed"] for record in records})
     lines = [
         "# Which method by default",
         "",
-        f"ResNet-8, {rows[0]['cells']} combinations, {seeds} seeds; accuracy on test "
-        "images in %, and its difference from hard pruning of the same network with "
-        "the same steps, in points, with its standard error over the combinations. "
-        "`python -m experiments.studies.defaults` says how they were chosen.",
+        "ResNet-8, accuracy on test images in %, and its difference from hard pruning "
+        "of the same network with the same steps, in points, with its standard error "
+        "over the combinations. `python -m experiments.studies.defaults` says how they "
+        "were chosen.",
         "",
-        "| method | accuracy | ahead of hard | in the worst combination |",
-        "| --- | ---: | ---: | ---: |",
+        "| method | combinations | seeds | accuracy | ahead of hard | at worst |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         if row["factor"] == "all":
             lines.append(
-                f"| {row['method']} | {100 * row['mean']:.2f} | {_ahead(row)} | "
-                f"{100 * row['worst']:+.2f} |"
+                f"| {row['method']} | {row['cells']} | {row['seeds']} | "
+                f"{100 * row['mean']:.2f} | {_ahead(row)} | {100 * row['worst']:+.2f} |"
             )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     others = [method for method in methods if method != HARD]
@@ -375,9 +368,9 @@ def _ahead(row: Record) -> str:
 
 def define_flags() -> None:
     """What to run, and where to write."""
-    flags.DEFINE_list(
-        "methods", list(METHODS), f"Names of methods, or of {', '.join(VARIANTS)}."
-    )
+    names = f"Names of methods, or of {', '.join(VARIANTS)}"
+    flags.DEFINE_list("methods", list(METHODS), f"{names}.")
+    flags.DEFINE_list("by_one_seed", list(BY_ONE_SEED), f"{names}, for one seed.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
     flags.DEFINE_string("runs_dir", "runs/defaults", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
@@ -387,7 +380,9 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Does what is missing, and writes the tables."""
     given = flags.FLAGS
-    records = measure(Path(given.runs_dir), given.methods, given.seeds, given.tfds_dir)
+    methods = dict.fromkeys(given.by_one_seed, 1)
+    methods |= dict.fromkeys(given.methods, given.seeds)
+    records = measure(Path(given.runs_dir), methods, given.tfds_dir)
     text = markdown(records)
     content = {
         "environment": evaluation.environment(),

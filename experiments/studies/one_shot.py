@@ -27,7 +27,7 @@ from rich.progress import track
 import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.scores import criteria
 
@@ -189,7 +189,7 @@ def summary(
 def markdown(done: dict[str, Any], run: Path) -> str:
     """The table, with command and hardware."""
     machine, dense = done["environment"], done["dense"]
-    settings = Settings.from_json(dense["settings"])
+    settings = RunSettings.from_json(dense["settings"])
     lines = [
         "# One-shot pruning",
         "",

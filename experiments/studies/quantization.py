@@ -12,7 +12,7 @@ import keras
 import pgmpf_tf
 from experiments.data import datasets
 from experiments.run import evaluation
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 
 QAT = "int8 after quantization-aware training"
 LEARNING_RATE = 1e-3
@@ -79,7 +79,7 @@ def climb(run: Path, qat_epochs: int) -> Iterator[Rung]:
 def quantize_aware(
     model: keras.Model,
     data: datasets.Data,
-    settings: Settings,
+    settings: RunSettings,
     epochs: int,
 ) -> Any:
     """The small network after training as if it were int8; a `tf_keras` model."""

@@ -26,7 +26,7 @@ import pgmpf_tf
 from experiments.data import datasets
 from experiments.run import evaluation
 from experiments.run.launching import launch
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 from pgmpf_tf._files import write_text
 
 # tfmot's schedule reaches its sparsity after this fraction of the steps.
@@ -34,7 +34,7 @@ _REACHED = 0.75
 
 
 def prune(
-    dense: keras.Model, data: datasets.Data, settings: Settings, parameters: int
+    dense: keras.Model, data: datasets.Data, settings: RunSettings, parameters: int
 ) -> Any:
     """Fine-tunes a network while tfmot sets single weights to zero.
 

@@ -13,7 +13,7 @@ from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.distillation import DistillationLoss
 from pgmpf_tf.training.pruner import Pruner
-from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.settings import PruningSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Parts:
         distillation: the teacher's part of the loss.
     """
 
-    settings: Settings
+    settings: PruningSettings
     pruner: Pruner
     scoring: Scoring
     distillation: DistillationLoss
@@ -35,7 +35,7 @@ class Parts:
 
 def assemble(
     model: keras.Model,
-    settings: Settings,
+    settings: PruningSettings,
     given: keras.Model | None,
     criterion: Criterion | None,
 ) -> Parts:

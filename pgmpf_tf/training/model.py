@@ -26,7 +26,7 @@ from pgmpf_tf.training.holding import held_back
 from pgmpf_tf.training.loop import MaskUpdates
 from pgmpf_tf.training.own_loops import OwnLoops
 from pgmpf_tf.training.progress import Progress
-from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.settings import PruningSettings
 from pgmpf_tf.training.statistics import watch_statistics
 from pgmpf_tf.training.summary import print_summary
 from pgmpf_tf.training.two_phases import FitAndShrink
@@ -264,7 +264,7 @@ class PrunedModel(FitAndShrink, OwnLoops):
         return self._progress.values()
 
     @property
-    def pruning_settings(self) -> Settings:
+    def pruning_settings(self) -> PruningSettings:
         """The arguments of `wrap` that the model was made with."""
         return self._settings
 
@@ -290,12 +290,12 @@ class PrunedModel(FitAndShrink, OwnLoops):
     ) -> PrunedModel:
         """The inverse of `get_config`."""
         model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
-        return pruned_model(model, Settings.from_config(config["pruning"]))
+        return pruned_model(model, PruningSettings.from_config(config["pruning"]))
 
 
 def pruned_model(
     model: keras.Model,
-    settings: Settings,
+    settings: PruningSettings,
     *,
     given: keras.Model | None = None,
     criterion: Criterion | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 from pgmpf_tf.methods.schedules import EveryEpochs
 from pgmpf_tf.scores.ranking import kept_count
 from pgmpf_tf.training.pruner import Pruner
-from pgmpf_tf.training.settings import Settings, is_rate_schedule, scheduled_rate
+from pgmpf_tf.training.settings import PruningSettings, is_rate_schedule, scheduled_rate
 
 # An update costs a small part of a step, or two steps of the smallest networks. With so
 # many steps to each the updates of a run stay below 1 % of it.
@@ -35,7 +35,7 @@ class Progress:
         steps: steps per epoch, or None before they are known.
     """
 
-    def __init__(self, pruner: Pruner, settings: Settings) -> None:
+    def __init__(self, pruner: Pruner, settings: PruningSettings) -> None:
         self._pruner = pruner
         self._settings = settings
         self.total: int | None = settings.epochs

@@ -17,7 +17,7 @@ from pgmpf_tf.scores.ranking import mask_without
 from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.mask_layout import MaskLayout, mask_index, mask_layout
 from pgmpf_tf.training.optimizer_memory import scale_slots
-from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.settings import PruningSettings
 from pgmpf_tf.training.state import PruningState
 from pgmpf_tf.training.statistics import normalizations, scale_statistics
 
@@ -45,7 +45,7 @@ class Pruner:
         self,
         model: keras.Model,
         analysis: Analysis,
-        settings: Settings,
+        settings: PruningSettings,
         scoring: Scoring,
     ) -> None:
         analysis.check_groups()

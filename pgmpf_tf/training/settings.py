@@ -30,7 +30,7 @@ _LAST_STEP = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class PruningSettings:
     """The arguments of `wrap`, apart from the model. See there.
 
     Attributes:
@@ -109,7 +109,7 @@ class Settings:
         return config
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+    def from_config(cls, config: Mapping[str, Any]) -> PruningSettings:
         """The inverse of `get_config`."""
         config = dict(config)
         config["config"] = PruningConfig.from_config(config["config"])

@@ -24,7 +24,7 @@ from pgmpf_tf.training.optimizers import (
     uses_average,
 )
 from pgmpf_tf.training.pruner import Pruner
-from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.settings import PruningSettings
 
 
 class Trainer(Functional):
@@ -32,7 +32,7 @@ class Trainer(Functional):
 
     optimizer: Any
     _pruner: Pruner
-    _settings: Settings
+    _settings: PruningSettings
     _distillation: DistillationLoss
 
     @property

@@ -18,7 +18,7 @@ from pgmpf_tf.scores import criteria
 from pgmpf_tf.training.deprecated import translated
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel, pruned_model
-from pgmpf_tf.training.settings import Settings
+from pgmpf_tf.training.settings import PruningSettings
 
 
 def wrap(
@@ -102,7 +102,7 @@ def wrap(
     seed = _seed(seed)
     scorer = criteria.resolve(criterion).seeded(seed)
     _check_distillation(distillation)
-    settings = Settings(
+    settings = PruningSettings(
         rate=rate,
         config=_config(method),
         criterion=scorer.with_data(None),
@@ -124,7 +124,7 @@ def wrap(
 
 def _config(method: Any) -> Any:
     if not isinstance(method, str):
-        return method  # Settings look at it
+        return method  # `PruningSettings` looks at it
     check_choice("method", method, PRESETS)
     return PruningConfig.preset(method)
 

@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 from experiments.run import runner as runs
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    settings = Settings(
+    settings = RunSettings(
         train_examples=128, batch_size=32, dense_epochs=1, epochs=2, formats=()
     )
     runs.run(settings, folder)

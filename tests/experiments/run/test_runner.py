@@ -16,9 +16,15 @@ from experiments.networks import models
 from experiments.run import evaluation, presentation
 from experiments.run import runner as runs
 from experiments.run.directory import FolderInUse, RunDirectory
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 
-TINY = Settings(train_examples=64, batch_size=32, dense_epochs=1, epochs=1, formats=())
+TINY = RunSettings(
+    train_examples=64, batch_size=32, dense_epochs=1, epochs=1, formats=()
+)
+
+
+SHRUNK_AFTER = 6
+"""Of the demo's 20 epochs: the default has pruned all after 0.3 of a run."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def test_a_finished_run_holds_whole_files_only(demo_run):
     }
     assert json.loads((folder / "result.json").read_text()) == result
     settings = json.loads((folder / "settings.json").read_text())
-    assert Settings.from_json(settings) == demo.SETTINGS
+    assert RunSettings.from_json(settings) == demo.SETTINGS
 
 
 def test_the_metrics_have_a_line_per_epoch(demo_run):
@@ -73,33 +79,40 @@ def test_the_metrics_have_a_line_per_epoch(demo_run):
     records = [json.loads(line) for line in lines]
     found = [(record["stage"], record["epoch"]) for record in records]
     dense = [("dense", epoch) for epoch in range(demo.SETTINGS.dense_epochs)]
-    assert found == dense + [("pruned", e) for e in range(demo.SETTINGS.epochs)]
-    assert records[-1]["pruning_rate"] == 0.5
-    assert records[-1]["suppression"] == 1
-    assert records[-1]["weight_mask"] == 0
-    # What validation saw last is the masked network, on images held out.
+    pruned = [("pruned", epoch) for epoch in range(SHRUNK_AFTER)]
+    small = [("compacted", e) for e in range(SHRUNK_AFTER, demo.SETTINGS.epochs)]
+    assert found == dense + pruned + small
+    cut = records[len(dense + pruned) - 1]
+    assert cut["pruning_rate"] == 0.5
+    assert cut["suppression"] == 1
+    assert cut["weight_mask"] == 0
+    # What validation saw last is the network of the file, on images held out.
     data = evaluation.load_data(demo.SETTINGS)
-    pruned = keras.saving.load_model(folder / "pruned.keras", compile=False)
-    outputs, labels = zip(
-        *((pruned(x), y) for x, y in data.validation_batches(64)), strict=True
-    )
-    found = evaluation.accuracy(np.concatenate(outputs), np.concatenate(labels))
-    assert records[-1]["val_accuracy"] == pytest.approx(found)
+    for record, stage in ((cut, "pruned"), (records[-1], "compacted")):
+        model = keras.saving.load_model(folder / f"{stage}.keras", compile=False)
+        outputs, labels = zip(
+            *((model(x), y) for x, y in data.validation_batches(64)), strict=True
+        )
+        found = evaluation.accuracy(np.concatenate(outputs), np.concatenate(labels))
+        assert record["val_accuracy"] == pytest.approx(found)
 
 
 def test_the_cost_is_that_of_the_steps(demo_run):
     _, result = demo_run
     settings, cost = demo.SETTINGS, result["cost"]
-    assert set(cost) == {"dense", "pruned"}
     images = evaluation.load_data(settings).train_size
-    for stage, epochs in (
-        ("dense", settings.dense_epochs),
-        ("pruned", settings.epochs),
-    ):
+    wide, small = result["dense"]["macs"], result["small"]["macs"]
+    expected = {
+        "dense": (settings.dense_epochs, wide),
+        # The masked network is as wide as the dense one.
+        "pruned": (SHRUNK_AFTER, wide),
+        "compacted": (settings.epochs - SHRUNK_AFTER, small),
+    }
+    assert set(cost) == set(expected)
+    for stage, (epochs, macs) in expected.items():
         assert cost[stage]["epochs"] == epochs
         assert cost[stage]["images"] == epochs * images
-        # The masked network is as wide as the dense one.
-        assert cost[stage]["macs"] == 3 * epochs * images * result["dense"]["macs"]
+        assert cost[stage]["macs"] == 3 * epochs * images * macs
         assert cost[stage]["processor_seconds"] > 0
         assert cost[stage]["seconds"] > 0
 
@@ -134,7 +147,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 def test_the_masks_of_all_epochs_end_with_those_of_the_file(demo_run):
     folder, _ = demo_run
     directory = RunDirectory(folder, demo.SETTINGS)
-    assert len(directory.masks) == demo.SETTINGS.epochs + 1
+    assert len(directory.masks) == SHRUNK_AFTER + 1
     pruned = [sum(m.count("0") for m in masks.values()) for masks in directory.masks]
     # A little goes before the first step, and nothing comes back.
     assert pruned[0] < pruned[1] < pruned[-1]

@@ -3,15 +3,15 @@ import json
 import pytest
 
 from experiments.run import settings
-from experiments.run.settings import METHODS, Settings
+from experiments.run.settings import METHODS, RunSettings
 from pgmpf_tf import Budget, PruningConfig, schedules
 
 
 def test_settings_survive_json():
-    chosen = Settings(
+    chosen = RunSettings(
         exclude=("stem*",), pruning=("dropout=0.25",), lr_drops=(0.5,), rate=0.7
     )
-    assert Settings.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
+    assert RunSettings.from_json(json.loads(json.dumps(chosen.to_json()))) == chosen
 
 
 def test_the_cifar_recipe_is_the_published_one():
@@ -44,7 +44,7 @@ def test_flags_override_and_learning_rates_scale_with_the_batch():
 
 @pytest.mark.parametrize("method", METHODS[1:])
 def test_a_method_becomes_the_librarys_configuration(method):
-    config = Settings(method=method, dense_epochs=0).pruning_config()
+    config = RunSettings(method=method, dense_epochs=0).pruning_config()
     assert config == PruningConfig.preset(method)
 
 
@@ -55,25 +55,25 @@ def test_the_recipes_of_the_paper_have_its_schedules():
 
 def test_pruning_overrides_fields_of_the_method():
     changes = ("suppression=cosine(end=0.4)", "dropout=0.25", "updates=every_epochs(2)")
-    config = Settings(pruning=changes).pruning_config()
+    config = RunSettings(pruning=changes).pruning_config()
     assert config.suppression == schedules.cosine(end=0.4)
     assert (config.dropout, config.updates.epochs) == (0.25, 2)
     with pytest.raises(ValueError, match="`end` must be"):
-        Settings(pruning=("rate=cubic(end=2)",))
+        RunSettings(pruning=("rate=cubic(end=2)",))
     with pytest.raises(TypeError, match="`rate` must be a schedule"):
-        Settings(pruning=("rate=linear",))
+        RunSettings(pruning=("rate=linear",))
 
 
 def test_pruning_from_scratch_and_from_a_trained_network_differ():
-    scratch = Settings(method="pgmpf_published", dense_epochs=0).pruning_config()
+    scratch = RunSettings(method="pgmpf_published", dense_epochs=0).pruning_config()
     for warm in ({"dense_epochs": 3}, {"dense_epochs": 0, "baseline": "a.keras"}):
-        config = Settings(method="pgmpf_published", **warm).pruning_config()
+        config = RunSettings(method="pgmpf_published", **warm).pruning_config()
         assert config.suppression.end < scratch.suppression.end
 
 
 def test_a_budget_stands_for_a_rate():
-    assert Settings(rate=0.3).target() == 0.3
-    chosen = Settings(budget=("macs=0.5", "params=0.25"), selection="global")
+    assert RunSettings(rate=0.3).target() == 0.3
+    chosen = RunSettings(budget=("macs=0.5", "params=0.25"), selection="global")
     assert chosen.target() == Budget(macs=0.5, params=0.25, strategy="global")
 
 
@@ -109,7 +109,7 @@ def test_a_budget_stands_for_a_rate():
 )
 def test_a_value_out_of_range_is_named(changes, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**changes)
+        RunSettings(**changes)
 
 
 def test_a_rate_and_a_budget_exclude_each_other():

@@ -32,15 +32,17 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_what_is_done_is_not_done_again(tiny, monkeypatch):
-    records = defaults.measure(tiny, ["hard", "pgmpf"], 1, None)
-    assert [record["method"] for record in records] == ["hard", "pgmpf"]
+    methods = {"hard": 2, "pgmpf": 1}
+    records = defaults.measure(tiny, methods, None)
+    done = [(record["method"], record["seed"]) for record in records]
+    assert done == [("hard", 0), ("pgmpf", 0), ("hard", 1)]
     for record in records:
         assert record["rates"][-1] == 0.5
-        assert len(record["curve"]) == 3
+        assert len(record["rates"]) == 3
         assert 0 <= record["test"] <= 1
     assert records[0]["dense"] == records[1]["dense"] > 0
     monkeypatch.setattr(defaults, "run", None)
-    assert defaults.measure(tiny, ["hard", "pgmpf"], 1, None) == records
+    assert defaults.measure(tiny, methods, None) == records
 
 
 def record(method, seed, test, **changes):
@@ -69,6 +71,6 @@ def test_methods_are_held_against_hard_pruning_in_the_same_runs():
     assert rows["pgmpf", "epochs", 3]["error"] is None
     assert rows["hard", "all", None]["ahead"] == 0.0
     text = defaults.markdown(records)
-    assert "| pgmpf | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
+    assert "| pgmpf | 2 | 2 | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
     assert "| epochs 10 | -5.00 |" in text
     json.dumps(defaults.summary(records))

@@ -1,13 +1,13 @@
 import pytest
 
 from experiments.run import runner as runs
-from experiments.run.settings import Settings
+from experiments.run.settings import RunSettings
 from experiments.studies import quantization
 
 
 def test_every_rung_is_there_and_smaller(tmp_path):
     result = runs.run(
-        Settings(
+        RunSettings(
             dataset="digits",
             model="resnet8",
             train_examples=256,

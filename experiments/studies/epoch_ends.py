@@ -1,0 +1,137 @@
+"""Whether the accuracy that `fit` reports while it prunes is that of the network.
+
+    python -m experiments.studies.epoch_ends
+
+A trained ResNet-8 is pruned by the default method. At the end of every epoch its
+accuracy on held-out images is held against the one that it has once `recalibrate` has
+measured BatchNormalization's statistics anew on all training images: the network then
+goes on with those that it had.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import rich
+from absl import flags
+
+import pgmpf_tf
+from experiments.run import evaluation
+from experiments.run.launching import launch
+from experiments.studies import defaults
+from pgmpf_tf._files import staged
+
+DATA = ("digits", "fashion_mnist")
+BATCH_SIZES = (32, 128)
+EPOCHS = 10
+
+
+class Recalibrated(keras.callbacks.Callback):
+    """Measures both accuracies at the end of every epoch.
+
+    Args:
+        arrays: the images and labels, see `defaults.load`.
+
+    Attributes:
+        found: for each epoch the accuracy as it is and the one after `recalibrate`.
+    """
+
+    def __init__(self, arrays: dict[str, defaults.Arrays]) -> None:
+        super().__init__()
+        self.arrays = arrays
+        self.found: list[tuple[float, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Measures them."""
+        weights = self.model.get_weights()
+        as_it_is = defaults.accuracy(self.model, self.arrays["held_out"])
+        pgmpf_tf.recalibrate(self.model, self.arrays["train"][0])
+        again = defaults.accuracy(self.model, self.arrays["held_out"])
+        self.model.set_weights(weights)
+        self.found.append((as_it_is, again))
+
+
+def measure(data: str, batch_size: int, rate: float, seed: int) -> dict[str, Any]:
+    """One run: the accuracies at its epochs' ends, and the largest difference.
+
+    Args:
+        data: one of `defaults.SOURCES`.
+        batch_size: images in a step.
+        rate: the fraction of filters to remove.
+        seed: of the network, the batches and the masks.
+    """
+    arrays = defaults.load(defaults.SOURCES[data], None)
+    x, y = arrays["train"]
+    keras.utils.set_random_seed(seed)
+    model = defaults.network(arrays)
+    steps = defaults.DENSE_EPOCHS * -(-len(x) // batch_size)
+    defaults.compiled(model, "sgd", "cosine", steps)
+    model.fit(x, y, batch_size, epochs=defaults.DENSE_EPOCHS, verbose=0)
+    model = pgmpf_tf.wrap(model, rate, seed=seed)
+    defaults.compiled(model, "sgd", "constant", 1)
+    watch = Recalibrated(arrays)
+    model.fit(x, y, batch_size, epochs=EPOCHS, verbose=0, callbacks=[watch])
+    return {
+        "data": data,
+        "batch_size": batch_size,
+        "seed": seed,
+        "rate": rate,
+        "held_out": [round(one, 4) for one, _ in watch.found],
+        "recalibrated": [round(other, 4) for _, other in watch.found],
+        "largest": round(max(abs(a - b) for a, b in watch.found), 4),
+    }
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The runs as a table."""
+    lines = [
+        "# Accuracy at the ends of epochs while a network is pruned",
+        "",
+        "Held-out accuracy in % as it is, and how far it is from that after "
+        "`recalibrate`, in points, at the worst of all epochs "
+        f"(`python -m experiments.studies.epoch_ends`; ResNet-8, {EPOCHS} epochs from "
+        "a trained network, default method, SGD at a constant rate).",
+        "",
+        "| data | batch size | rate | seed | first epoch | last epoch | farthest |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for record in records:
+        first, last = record["held_out"][0], record["held_out"][-1]
+        lines.append(
+            f"| {record['data']} | {record['batch_size']} | {record['rate']} | "
+            f"{record['seed']} | {100 * first:.1f} | {100 * last:.1f} | "
+            f"{100 * record['largest']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def define_flags() -> None:
+    """What to run, and where to write."""
+    flags.DEFINE_float("rate", 0.5, "Fraction of filters to remove.")
+    flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    flags.DEFINE_string("output", "experiments/results", "Where to write.")
+
+
+def main(_: list[str]) -> None:
+    """Runs all, and writes the table."""
+    given = flags.FLAGS
+    records = []
+    for data in DATA:
+        for batch_size in BATCH_SIZES:
+            for seed in range(given.seeds):
+                records.append(measure(data, batch_size, given.rate, seed))
+                rich.print(records[-1])
+                keras.utils.clear_session()
+    text = markdown(records)
+    content = {"environment": evaluation.environment(), "runs": records}
+    with staged(Path(given.output)) as folder:
+        (folder / "epoch_ends.md").write_text(text, "utf-8")
+        (folder / "epoch_ends.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    launch(main, define_flags)
