@@ -13,23 +13,6 @@ TARGETS = {
         {"log_dir": "logs"},
         {"log_dir": [wrong_type(3), wrong_type(None)], "histograms": NO_BOOL},
     ),
-    "PrunedModel.fit": Target(
-        WRAPPED.fit,
-        {"x": X, "y": Y, "verbose": 0},
-        {
-            "epochs": [
-                wrong_type(True),
-                wrong_type("x"),
-                wrong_type(1.5),
-                wrong_value(0),
-            ]
-        },
-        {
-            name: "Keras takes it"
-            for name in inspect.signature(keras.Model.fit).parameters
-            if name not in ("self", "epochs")
-        },
-    ),
     "PrunedModel.update_masks": Target(
         WRAPPED.update_masks,
         {"epoch": 0},
@@ -40,6 +23,20 @@ TARGETS = {
                 wrong_type(True),
                 wrong_value(-2),
             ],
+            "progress": [
+                wrong_type("a", epoch=None),
+                wrong_type(True, epoch=None),
+                wrong_value(1.5, epoch=None),
+                wrong_value(-0.1, epoch=None),
+            ],
+            "optimizer": [wrong_type("sgd"), wrong_type(3)],
+        },
+    ),
+    "PrunedModel.apply_gradients": Target(
+        WRAPPED.apply_gradients,
+        {"gradients": list(WRAPPED.trainable_variables)},
+        {
+            "gradients": [wrong_type(3), wrong_type("x"), wrong_value([])],
             "optimizer": [wrong_type("sgd"), wrong_type(3)],
         },
     ),
@@ -69,3 +66,22 @@ TARGETS = {
         WRAPPED.pruning_summary, {}, {"print_fn": [wrong_type(3)]}
     ),
 }
+
+for fit in (WRAPPED.fit, WRAPPED.fit_and_shrink):
+    TARGETS[f"PrunedModel.{fit.__name__}"] = Target(
+        fit,
+        {"x": X, "y": Y, "verbose": 0},
+        {
+            "epochs": [
+                wrong_type(True),
+                wrong_type("x"),
+                wrong_type(1.5),
+                wrong_value(0),
+            ]
+        },
+        {
+            name: "Keras takes it"
+            for name in inspect.signature(keras.Model.fit).parameters
+            if name not in ("self", "epochs")
+        },
+    )
