@@ -74,7 +74,9 @@ def test_command_calls_a_function_that_is_there(wheel, monkeypatch, capsys):
 
 def test_bazel_has_a_target_for_each_folder_of_tests():
     tests = _ROOT / "tests"
-    folders = {path.parent.name for path in tests.glob("*/__init__.py")}
+    folders = {
+        path.relative_to(tests).parts[0] for path in tests.glob("*/**/test_*.py")
+    }
     named = re.search(
         r"for folder in \[(.*?)\]", (_ROOT / "BUILD").read_text("utf-8"), re.S
     )

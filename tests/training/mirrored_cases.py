@@ -77,6 +77,30 @@ def test_two_replicas_train_as_one(name):
         np.testing.assert_array_equal(first, second, err_msg=variable.path)
 
 
+def test_a_run_that_shrinks_goes_on_under_the_strategy():
+    x, y = images_and_labels()
+
+    def shrunk():
+        model = make(OPTIMIZERS["adam"], method="gradual")
+        small = model.fit_and_shrink(x, y, 8, epochs=4, shuffle=False, verbose=0)
+        assert small.get_layer("first").filters == 4
+        return small
+
+    expected = shrunk()
+    with STRATEGY.scope():
+        model = shrunk()
+    assert model.distribute_strategy is STRATEGY
+    assert [int(step) for step in per_replica(model.optimizer.iterations)] == [16, 16]
+    np.testing.assert_allclose(
+        model.history.history["loss"], expected.history.history["loss"], rtol=1e-4
+    )
+    for value, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(value, other, atol=1e-4)
+    for variable in model.variables:
+        first, second = per_replica(variable)
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+
+
 def test_statistics_start_anew_on_every_replica():
     def normalized():
         keras.utils.set_random_seed(2)
