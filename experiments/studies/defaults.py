@@ -49,16 +49,12 @@ _FADE = schedules.scaled(schedules.linear(end=0.3), 1.0, 0.0)
 _RISE = schedules.cubic(end=0.3)
 VARIANTS: Mapping[str, PruningConfig] = {
     "end_0.2": PruningConfig(rate=schedules.cubic(end=0.2)),
-    "end_0.3": PruningConfig(rate=schedules.cubic(end=0.3)),
     "end_0.5": PruningConfig(rate=schedules.cubic(end=0.5)),
-    "linear": PruningConfig(rate=schedules.linear(end=0.3)),
     "fade": PruningConfig(rate=_RISE, weight_mask=_FADE),
     "soft": PruningConfig(rate=_RISE, weight_mask=_FADE, suppression=_RISE),
     "soft_dropout": PruningConfig(
         rate=_RISE, weight_mask=_FADE, suppression=_RISE, dropout=0.5
     ),
-    "updates_4": PruningConfig(rate=_RISE, updates=4),
-    "updates_50": PruningConfig(rate=_RISE, updates=50),
 }
 """What the default could also be: one ingredient changed at a time."""
 
@@ -244,7 +240,10 @@ def run(
 
 
 def measure(
-    folder: Path, methods: Mapping[str, int], tfds_dir: str | None
+    folder: Path,
+    methods: Mapping[str, int],
+    tfds_dir: str | None,
+    known: Iterable[Record] = (),
 ) -> list[Record]:
     """Does what is not done yet, seed by seed, so that a stop leaves whole comparisons.
 
@@ -252,10 +251,12 @@ def measure(
         folder: where the runs are.
         methods: names of presets or of `VARIANTS`, each with its number of seeds.
         tfds_dir: where tensorflow-datasets keeps prepared data.
+        known: records of runs that need not be done again.
 
     Returns:
         The records of all runs.
     """
+    done = {(_name(r), r["method"], r["seed"]): r for r in known}
     planned = [
         (seed, cell, method)
         for seed in range(max(methods.values()))
@@ -267,7 +268,9 @@ def measure(
     for number, (seed, cell, method) in enumerate(planned, start=1):
         path = folder / cell.name / f"{method}-{seed}.json"
         if path.is_file():
-            records.append(json.loads(path.read_text("utf-8")))
+            done[cell.name, method, seed] = json.loads(path.read_text("utf-8"))
+        if (cell.name, method, seed) in done:
+            records.append(done[cell.name, method, seed])
             continue
         record = run(cell, method, seed, folder, tfds_dir)
         write_text(path, json.dumps(record) + "\n")
@@ -382,7 +385,9 @@ def main(_: list[str]) -> None:
     given = flags.FLAGS
     methods = dict.fromkeys(given.by_one_seed, 1)
     methods |= dict.fromkeys(given.methods, given.seeds)
-    records = measure(Path(given.runs_dir), methods, given.tfds_dir)
+    before = Path(given.output) / "defaults.json"
+    known = json.loads(before.read_text("utf-8"))["runs"] if before.is_file() else ()
+    records = measure(Path(given.runs_dir), methods, given.tfds_dir, known)
     text = markdown(records)
     content = {
         "environment": evaluation.environment(),
