@@ -76,11 +76,11 @@ def unknown(rank: int) -> Array:
 
 
 def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
-    """Move a channel array as a reshape that keeps the batch axis moves the data.
+    """Move a channel array as a reshape moves the data.
 
     The two shapes are cut, from the right, into the smallest blocks of axes with equal
     products. A block in which nothing varies stays of size 1; the others are spelled
-    out and reshaped.
+    out and reshaped. Nothing may vary along axes that are mixed with the batch.
 
     Args:
         array: channel array of the input.
@@ -88,11 +88,13 @@ def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
         target: the tensor's shape after.
 
     Raises:
-        NoRule: the batch axis is mixed with others, or something varies along an axis
-            of unknown size.
+        NoRule: the batch axis is mixed with channels, or something varies along an
+            axis of unknown size.
     """
-    blocks = _blocks(tuple(source[1:]), tuple(target[1:]))
-    shape_in, shape_out = [array.shape[0]], [1]
+    blocks, (before, after) = _blocks(tuple(source[1:]), tuple(target[1:]))
+    if any(size != 1 for size in array.shape[1 : 1 + before]):
+        raise NoRule("it mixes the batch axis with channels")
+    shape_in, shape_out = [array.shape[0]] + [1] * before, [1] * (1 + after)
     for ins, outs in blocks:
         sizes = [source[1 + a] for a in ins]
         varies = any(array.shape[1 + a] != 1 for a in ins)
@@ -104,8 +106,15 @@ def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
     return np.reshape(array, shape_out)
 
 
-def _blocks(source: Shape, target: Shape) -> list[tuple[range, range]]:
-    """Ranges of axes of the two shapes that have equal products, left to right."""
+def _blocks(
+    source: Shape, target: Shape
+) -> tuple[list[tuple[range, range]], tuple[int, int]]:
+    """Ranges of axes of the two shapes that have equal products, left to right.
+
+    Returns:
+        The ranges, and how many axes at the left of each shape are mixed with the
+        batch.
+    """
     i, j = len(source), len(target)
     blocks: list[tuple[range, range]] = []
     while i > 0 or j > 0:
@@ -120,10 +129,10 @@ def _blocks(source: Shape, target: Shape) -> list[tuple[range, range]]:
             if a == b:
                 break
             if (a < b and i == 0) or (b < a and j == 0):
-                raise NoRule("it mixes the batch axis with others")
+                return blocks, (end_i, end_j)
             i, j = (i - 1, j) if a < b else (i, j - 1)
         blocks.insert(0, (range(i, end_i), range(j, end_j)))
-    return blocks
+    return blocks, (0, 0)
 
 
 def _known(size: int | None) -> int:

@@ -74,6 +74,7 @@ class Flow:
         self._readers: dict[int, Array] = {}
         self._ties: list[tuple[Array, Array]] = []
         self._pins: list[tuple[Array, str]] = []
+        self._spread: list[Array] = []
 
     def fresh(self, size: int) -> Array:
         """New labels, tied to nothing."""
@@ -86,6 +87,15 @@ class Flow:
         both = (a != b) & (a >= 0) & (b >= 0)
         if both.any():
             self._ties.append((a[both], b[both]))
+
+    def spread(self, labels: Array) -> None:
+        """What lies along several axes must go in whole slices of one of them.
+
+        Which one, is for the operations to say that come after: attention ties what is
+        in a head. If none does, it is the longest.
+        """
+        if sum(size > 1 for size in labels.shape) > 1:
+            self._spread.append(labels)
 
     def pin(self, labels: Array, reason: str) -> None:
         """These channels stay, whatever the criterion says."""
@@ -206,6 +216,18 @@ class Flow:
 
     def components(self) -> Array:
         """For each label, the smallest label it is tied to."""
+        components = self._tied()
+        for labels in self._spread:
+            axes = [axis for axis, size in enumerate(labels.shape) if size > 1]
+            roots = np.where(labels >= 0, components[labels], NO_LABEL)
+            if not any(_whole(roots, axis) for axis in axes):
+                axes.remove(max(axes, key=lambda axis: labels.shape[axis]))
+                self.tie(labels, labels.max(axis=tuple(axes), keepdims=True))
+                components = self._tied()
+        self._spread.clear()
+        return components
+
+    def _tied(self) -> Array:
         parent = np.arange(self.count)
         if not self._ties:
             return parent
@@ -227,6 +249,13 @@ class Flow:
             for root in np.unique(components[labels]):
                 reasons.setdefault(int(root), reason)
         return reasons
+
+
+def _whole(roots: Array, axis: int) -> bool:
+    """Whether what is tied is whole slices along an axis, apart from `NO_LABEL`."""
+    others = tuple(a for a in range(roots.ndim) if a != axis)
+    first = roots.max(axis=others, keepdims=True)
+    return bool(((roots == first) | (roots < 0)).all())
 
 
 def values_on_axis(values: Array, axis: int) -> Array:

@@ -16,14 +16,16 @@ from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.folding import Gather
 from pgmpf_tf.channels.nodes import Node, Tensor
-from pgmpf_tf.rules import rearranging
-from pgmpf_tf.rules.attention import MultiHeadAttention
+from pgmpf_tf.rules import indexing, rearranging
+from pgmpf_tf.rules.along import Activation, Along
+from pgmpf_tf.rules.attention import GroupQueryAttention, MultiHeadAttention
 from pgmpf_tf.rules.base import Barrier, FreeBarrier, Layout, Rule, Sizes, count
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
+from pgmpf_tf.rules.contractions import EinsumDense
 from pgmpf_tf.rules.elementwise import (
-    Activation,
     Elementwise,
     Identity,
+    PointwiseActivation,
     PReLU,
     Rescaling,
     pointwise,
@@ -40,8 +42,9 @@ from pgmpf_tf.rules.joins import (
     Average,
     Concatenate,
     ScaledSum,
+    Select,
 )
-from pgmpf_tf.rules.mixing import EinsumDense, Mixing, SeparableConv, TransposedConv
+from pgmpf_tf.rules.mixing import Mixing, SeparableConv, TransposedConv
 from pgmpf_tf.rules.normalization import (
     GroupNormalization,
     LayerNormalization,
@@ -49,6 +52,7 @@ from pgmpf_tf.rules.normalization import (
     UnitNormalization,
 )
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
+from pgmpf_tf.rules.products import DotProductAttention, Einsum, Matmul
 from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
 from pgmpf_tf.rules.spatial import Reduction, Spatial
 from pgmpf_tf.rules.weights import Weights, evaluate
@@ -61,10 +65,12 @@ _RULES: dict[type, Rule] = {
     layers.GroupNormalization: GroupNormalization(),
     layers.UnitNormalization: UnitNormalization(),
     layers.MultiHeadAttention: MultiHeadAttention(),
+    layers.GroupQueryAttention: GroupQueryAttention(),
     layers.EinsumDense: EinsumDense(),
     layers.BatchNormalization: BatchNormalization(),
     layers.PReLU: PReLU(),
-    layers.Activation: Activation(),
+    layers.Activation: Activation(PointwiseActivation()),
+    layers.Softmax: Along(),
     layers.Rescaling: Rescaling(),
     layers.Add: SUM,
     layers.Subtract: DIFFERENCE,
@@ -80,7 +86,7 @@ _RULES: dict[type, Rule] = {
     layers.Resizing: Spatial(),
     convnext.LayerScale: PerChannel("gamma"),
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
-    Gather: rearranging.Gathering(),
+    Gather: indexing.Gathering(),
 }
 _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"Conv{n}DTranspose"): TransposedConv() for n in (1, 2, 3)}
@@ -142,9 +148,21 @@ _OPERATIONS: dict[str, Rule] = {
     "Squeeze": rearranging.Squeeze(),
     "Flip": rearranging.Rearrange(rearranging.flip),
     "Repeat": rearranging.Rearrange(rearranging.repeat),
-    "Split": rearranging.Split(),
-    "GetItem": rearranging.GetItem(),
+    "Split": indexing.Split(),
+    "GetItem": indexing.GetItem(),
     "Pad": rearranging.Pad(),
+    "Roll": rearranging.Rearrange(rearranging.roll),
+    "Stack": indexing.Stack(),
+    "Unstack": indexing.Unstack(),
+    "Take": indexing.Take(),
+    "Where": Select(),
+    "Einsum": Einsum(),
+    "Matmul": Matmul(),
+    "DotProductAttention": DotProductAttention(),
+    "Softmax": Along(),
+    "LogSoftmax": Along(),
+    "Sort": Along(keeps_zero=True),
+    "Cumsum": Along(keeps_zero=True),
     "Cast": Identity(),
     "Copy": Identity(),
     "StopGradient": Identity(),
@@ -251,6 +269,7 @@ def rule_for(operation: keras.Operation) -> Rule:
 __all__ = [
     "NO_LABEL",
     "Activation",
+    "Along",
     "Average",
     "Barrier",
     "BatchNormalization",
@@ -261,27 +280,33 @@ __all__ = [
     "Concatenate",
     "Cut",
     "DepthwiseConv",
+    "DotProductAttention",
+    "Einsum",
     "EinsumDense",
     "Elementwise",
     "Entrywise",
     "Flow",
     "FreeBarrier",
     "GroupNormalization",
+    "GroupQueryAttention",
     "Identity",
     "LayerNormalization",
     "Layout",
+    "Matmul",
     "Mixing",
     "MultiHeadAttention",
     "NoRule",
     "Node",
     "PReLU",
     "PerChannel",
+    "PointwiseActivation",
     "RMSNormalization",
     "Rebuilt",
     "Reduction",
     "Rescaling",
     "Rule",
     "ScaledSum",
+    "Select",
     "SeparableConv",
     "Sizes",
     "Spatial",

@@ -132,9 +132,7 @@ class Channelwise(Rule):
         assert needed[0] is not None
         assert read[0] is not None  # what would leave it out would leave out the call
         read_vector = self._vector(node, kept_along(read[0], axis))
-        present = self._vector(node, kept_along(kept[0], axis))
-        if not (kept[0] == on_axis(kept_along(kept[0], axis), axis, rank)).all():
-            present = read_vector
+        present = self._vector(node, present_along(kept[0], read[0], axis))
         present, out = self.layout_vector(
             node, present, kept_along(needed[0], axis_out), read_vector
         )
@@ -149,6 +147,23 @@ class Channelwise(Rule):
             kept_along(cut.outputs[0], axis_out),
             self._values(node, cut.values),
         )
+
+
+def present_along(
+    kept: Array, read: Array, axis: int, width: int | None = None
+) -> Array:
+    """What is there along one axis, if it is there all along the others; else `read`.
+
+    Args:
+        kept: what a tensor holds.
+        read: what is read of it.
+        axis: the axis.
+        width: the size along the axis if it is to be spelled out.
+    """
+    rank, vector = kept.ndim, kept_along(kept, axis)
+    if not (kept == on_axis(vector, axis, rank)).all():
+        vector = kept_along(read, axis)
+    return vector if width is None else expand(vector, 0, width)
 
 
 def channel_axis(operation: keras.Operation) -> int:

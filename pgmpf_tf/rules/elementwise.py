@@ -75,8 +75,8 @@ class Elementwise(Entrywise):
         return evaluate(function, sources[0])
 
 
-class Activation(Elementwise):
-    """The layer that applies a function by name."""
+class PointwiseActivation(Elementwise):
+    """The layer that applies a function by name, to every value by itself."""
 
     def value(self, node: Node, sources: list[Array]) -> Array:
         return evaluate(pointwise(node.operation.activation), sources[0])

@@ -77,29 +77,41 @@ class Join(Entrywise):
         rank, remaining = len(node.outputs[0].shape), iter(arrays)
         result: list[Array] = []
         sizes: list[Shape] = []
-        for operand in self.operands(node):
-            size = tuple(operand.shape)
+        operands = self.operands(node)
+        varying = {rank - 1} | {
+            rank - array.ndim + axis
+            for array in arrays
+            for axis, size in enumerate(array.shape)
+            if size > 1
+        }
+        for operand in operands:
+            missing = (1,) * (rank - len(operand.shape))
+            size = missing + tuple(operand.shape)
             if isinstance(operand, Tensor):
-                if len(size) != rank:
-                    raise NoRule("its inputs have different ranks")
                 array = next(remaining)
+                array = array.reshape(missing + array.shape)
             else:
-                size = (1,) * (rank - len(size)) + size
                 if size[:1] != (1,):
                     raise NoRule("a constant in it depends on the place in the batch")
-                array = self._constant(operand.reshape(size), fill)
+                array = self._constant(operand.reshape(size), fill, varying)
             result.append(array)
             sizes.append(size)
         return [self._spread(result, sizes)]
 
     @staticmethod
-    def _constant(values: Array, fill: Any) -> Array:
+    def _constant(values: Array, fill: Any, varying: set[int]) -> Array:
+        """A constant, told apart along axes of channels only: not place by place."""
+        values = values.astype("float64")
         for axis in range(values.ndim):
             first = values.take([0], axis=axis)
-            if (values == first).all():
+            same = (values == first) | (np.isnan(values) & np.isnan(first))
+            if axis not in varying:
+                alike = same.all(axis=axis, keepdims=True)
+                values = np.where(alike, first, np.nan)
+            elif same.all():
                 values = first
         if isinstance(fill, float):
-            return values.astype("float64")
+            return values
         return np.full(values.shape, fill)
 
     @staticmethod
@@ -183,7 +195,7 @@ class Join(Entrywise):
         wanted = needed[0]
         assert wanted is not None  # a call without any use is not asked
         present = [
-            np.ones(wanted.shape, bool) if r is None else k
+            everything(k.ndim) if r is None else k
             for k, r in zip(kept, read, strict=True)
         ]
         sources = self.sources(node, present, True)[0]
@@ -199,7 +211,10 @@ class Join(Entrywise):
         passes = agree and (whole_slices(joint) == joint).all()
         if not (passes and joint[wanted].all()):
             joint = whole_slices(wanted.copy())
-            kept = [_project(joint, s.shape) for s in tensors]
+            kept = [
+                _project(joint, s.shape).reshape(s.shape[joint.ndim - len(t.shape) :])
+                for s, t in zip(tensors, node.inputs, strict=True)
+            ]
         return [
             k if r is not None else None for k, r in zip(kept, read, strict=True)
         ], [joint]
@@ -337,6 +352,17 @@ class Concatenate(Join):
             piece if r is not None else None
             for piece, r in zip(pieces, read, strict=True)
         ], [target]
+
+
+class Select(Join):
+    """`ops.where`: each entry is one of two, or of a constant."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda a, b: np.where(a == b, a, np.nan))
+
+    def value(self, node: Node, sources: list[Array]) -> Array:
+        _, one, other = np.broadcast_arrays(*sources)
+        return self.function(one, other)
 
 
 SUM = Join(np.add, additive=True)

@@ -10,7 +10,7 @@ import numpy as np
 from pgmpf_tf.channels.arrays import Array, NoRule, any_along
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.nodes import Node
-from pgmpf_tf.rules.base import Sizes, count, positions
+from pgmpf_tf.rules.base import Sizes, positions
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.elementwise import pointwise
 from pgmpf_tf.rules.rebuilding import Rebuilt, narrower
@@ -43,11 +43,7 @@ class Mixing(Channelwise):
         return getattr(layer, "groups", 1)
 
     def kernel_of(self, layer: keras.layers.Layer) -> keras.Variable:
-        if getattr(layer, "lora_enabled", False):
-            raise NoRule("it has LoRA weights")
-        if getattr(layer, "quantization_mode", None) is not None:
-            raise NoRule("its weights are quantized")
-        return getattr(layer, self.kernel)
+        return whole_kernel(layer, self.kernel)
 
     def width(self, node: Node) -> int | None:
         layer = node.operation
@@ -92,18 +88,12 @@ class Mixing(Channelwise):
         is of size 1. All calls of a shared layer have one bias.
         """
         layer = node.operation
-        if node.shared or not self.can_have_bias(layer):
+        if node.shared or not (
+            bias_of(layer) is not None or hasattr(layer, "use_bias")
+        ):
             return False
         size = getattr(layer, "kernel_size", (1,))
         return set(size) == {1} or getattr(layer, "padding", "") == "valid"
-
-    def can_have_bias(self, layer: keras.layers.Layer) -> bool:
-        """Whether a layer has a bias, or is of a kind that may have one."""
-        return bias_of(layer) is not None or hasattr(layer, "use_bias")
-
-    def bias_config(self, node: Node) -> dict[str, Any]:
-        """What the configuration of the layer says if it has a bias."""
-        return {"use_bias": True}
 
     def _read(self, node: Node, values: Array) -> Array:
         """Which input channels must be there: the others are zero, or fold."""
@@ -237,7 +227,7 @@ class Mixing(Channelwise):
             folded = self._folded(node, weights, values, gone)
             bias = (folded if bias is None else bias + folded).astype(kernel.dtype)
             if bias_of(layer) is None:
-                config |= self.bias_config(node)
+                config["use_bias"] = True
         if bias is not None:
             new["bias"] = bias[..., kept_out]
 
@@ -252,6 +242,19 @@ class Mixing(Channelwise):
         return positions(sizes.outputs[0], self.axes(node)[1]) * sizes.weight(
             self.kernel
         )
+
+
+def whole_kernel(layer: keras.layers.Layer, kernel: str = "_kernel") -> keras.Variable:
+    """The kernel of a layer, if it is all that the layer multiplies by.
+
+    Raises:
+        NoRule: it is not.
+    """
+    if getattr(layer, "lora_enabled", False):
+        raise NoRule("it has LoRA weights")
+    if getattr(layer, "quantization_mode", None) is not None:
+        raise NoRule("its weights are quantized")
+    return getattr(layer, kernel)
 
 
 def bias_of(layer: keras.layers.Layer) -> keras.Variable | None:
@@ -335,61 +338,3 @@ class SeparableConv(Mixing):
         names = ("depthwise_kernel", "pointwise_kernel")
         each = sum(sizes.weight(name) for name in names)
         return positions(sizes.outputs[0], self.axes(node)[1]) * each
-
-
-class EinsumDense(Mixing):
-    """`EinsumDense` that multiplies the last axis by a plain matrix."""
-
-    def __init__(self) -> None:
-        super().__init__("output_shape")
-
-    def axes(self, node: Node) -> tuple[int, int]:
-        layer = node.operation
-        operands, result = layer.equation.split("->")
-        source, kernel = operands.split(",")
-        plain = (
-            len(kernel) == 2
-            and source[-1] == kernel[0]
-            and result == source[:-1] + kernel[1]
-            and (layer.bias is None or len(layer.bias.shape) == 1)
-        )
-        if not plain:
-            raise NoRule(f"its equation {layer.equation} is not a plain matrix product")
-        return len(node.inputs[0].shape) - 1, len(node.outputs[0].shape) - 1
-
-    def rebuild_vector(
-        self,
-        node: Node,
-        weights: Weights,
-        kept_in: Array,
-        kept_out: Array,
-        values: Array,
-    ) -> Rebuilt:
-        layer = node.operation
-        new = {"_kernel": self._cut(weights(layer._kernel), kept_in, kept_out)}
-        shape = layer.get_config()["output_shape"]
-        outer = [] if isinstance(shape, int) else list(shape[:-1])
-        config: dict[str, Any] = {"output_shape": (*outer, int(kept_out.sum()))}
-        self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
-        return narrower(node, config, new)
-
-    def can_have_bias(self, layer: keras.layers.Layer) -> bool:
-        return True
-
-    def bias_config(self, node: Node) -> dict[str, Any]:
-        return {"bias_axes": node.operation.equation[-1]}
-
-    def macs(self, node: Node, sizes: Sizes) -> int | None:
-        """Each entry of the input meets each kernel entry along the kernel's own axes.
-
-        The output's shape would not do: EinsumDense leaves sizes in it unknown.
-        """
-        layer = node.operation
-        source, kernel = layer.equation.replace(" ", "").split("->")[0].split(",")
-        shape = sizes.weights.get("_kernel", layer.kernel.shape)
-        own = [
-            size
-            for label, size in zip(kernel, shape, strict=True)
-            if label not in source
-        ]
-        return count(sizes.inputs[0][1:]) * count(tuple(own))

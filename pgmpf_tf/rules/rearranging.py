@@ -11,14 +11,12 @@ import numpy as np
 from pgmpf_tf.channels.arrays import (
     Array,
     NoRule,
-    everything,
-    expand,
     kept_along,
     reshape,
     whole_slices,
 )
 from pgmpf_tf.channels.flow import Channels, Flow
-from pgmpf_tf.channels.nodes import Node, Tensor
+from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower, passed_on
@@ -73,6 +71,16 @@ def flip(operation: keras.Operation, array: Array, node: Node) -> Array:
     if operation.axis is None:
         raise NoRule("it moves the batch axis")
     return np.flip(array, operation.axis)
+
+
+def roll(operation: keras.Operation, array: Array, node: Node) -> Array:
+    axes = operation.axis
+    if axes is None:
+        raise NoRule("it moves the batch axis")
+    axes = axes if isinstance(axes, (list, tuple)) else (axes,)
+    if any(array.shape[axis] != 1 for axis in axes):
+        raise NoRule("it shifts channels")
+    return array
 
 
 def repeat(operation: keras.Operation, array: Array, node: Node) -> Array:
@@ -132,11 +140,8 @@ class Reshaping(Rearrange):
     def combine(
         self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
     ) -> Channels:
-        """Channels spread over several axes go in whole slices of the longest."""
-        varying = [axis for axis, size in enumerate(labels[0].shape) if size > 1]
-        if len(varying) > 1:
-            varying.remove(max(varying, key=lambda axis: labels[0].shape[axis]))
-            flow.tie(labels[0], labels[0].max(axis=tuple(varying), keepdims=True))
+        """Channels that come to lie along several axes go in whole slices of one."""
+        flow.spread(labels[0])
         return super().combine(node, flow, labels, values)
 
     def needs(
@@ -189,102 +194,6 @@ class Reshaping(Rearrange):
                 size = node.outputs[0].shape[place + offset]
                 shape[place] = size if kept.all() else int(kept.sum())
         return narrower(node, {self.target: tuple(shape)})
-
-
-class Split(Entrywise):
-    """Cuts an axis at fixed places."""
-
-    def _axis(self, node: Node) -> int:
-        axis = node.operation.axis % len(node.inputs[0].shape)
-        if axis == 0:
-            raise NoRule("it splits the batch")
-        return axis
-
-    def _ends(self, node: Node) -> Array:
-        sizes = [tensor.shape[self._axis(node)] for tensor in node.outputs]
-        known = [size for size in sizes if size is not None]
-        if len(known) < len(sizes):
-            raise NoRule("it splits an axis of unknown size")
-        return np.cumsum(known)[:-1]
-
-    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
-        axis = self._axis(node)
-        if arrays[0].shape[axis] == 1:
-            return [[arrays[0]] for _ in node.outputs]
-        return [[piece] for piece in np.split(arrays[0], self._ends(node), axis=axis)]
-
-    def layout(
-        self,
-        node: Node,
-        kept: list[Array],
-        needed: list[Array | None],
-        read: list[Array | None],
-    ) -> Layout:
-        outputs = [these[0] for these in self.sources(node, kept, True)]
-        if all((whole_slices(out) == out).all() for out in outputs):
-            return [*kept], outputs
-        full = [np.ones_like(k) for k in kept]
-        return [*full], [these[0] for these in self.sources(node, full, True)]
-
-    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
-        axis = self._axis(node)
-        chosen = kept_along(cut.input, axis)
-        if chosen.all():
-            return narrower(node)
-        ends = [int(chosen[:end].sum()) for end in self._ends(node)]
-        return narrower(node, {"indices_or_sections": ends})
-
-
-class GetItem(Entrywise):
-    """`x[...]` with integers and slices."""
-
-    def _key(self, node: Node) -> list[Any]:
-        """One int or slice per input axis, or None for a new axis."""
-        key = node.args[1] if len(node.args) > 1 else node.kwargs["key"]
-        key = list(key) if isinstance(key, (tuple, list)) else [key]
-        rank = len(node.inputs[0].shape)
-        if any(isinstance(k, Tensor) for k in key) or len(node.inputs) != 1:
-            raise NoRule("its index is computed")
-        used = sum(k is not None and k is not Ellipsis for k in key)
-        at = next((i for i, k in enumerate(key) if k is Ellipsis), len(key))
-        key[at : at + 1] = [slice(None)] * (rank - used)
-        if not all(k is None or isinstance(k, (int, slice)) for k in key):
-            raise NoRule("its index is not made of integers and slices")
-        if key[:1] != [slice(None)]:
-            raise NoRule("it indexes the batch")
-        return key
-
-    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
-        array, axis = arrays[0], 0
-        applied: list[Any] = []
-        for k in self._key(node):
-            if k is None:
-                applied.append(None)
-                continue
-            if array.shape[axis] == 1:
-                k = 0 if isinstance(k, int) else slice(None)
-            elif isinstance(k, slice) and k.step not in (None, 1):
-                raise NoRule("it takes channels with a step")
-            applied.append(k)
-            axis += 1
-        return [[array[tuple(applied)]]]
-
-    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
-        axis = 0
-        key: list[Any] = []
-        for k in self._key(node):
-            if k is None:
-                key.append(None)
-                continue
-            chosen = kept_along(cut.input, axis)
-            if not chosen.all() and isinstance(k, int):
-                k = int(chosen[: k % chosen.size].sum())
-            elif not chosen.all():
-                start, stop, _ = k.indices(chosen.size)
-                k = slice(int(chosen[:start].sum()), int(chosen[:stop].sum()))
-            key.append(k)
-            axis += 1
-        return narrower(node, arguments=((node.inputs[0], tuple(key)), {}))
 
 
 class Pad(Entrywise):
@@ -354,37 +263,6 @@ class Pad(Entrywise):
         if not np.any(widths):
             return passed_on()
         return narrower(node, {"pad_width": tuple(widths)})
-
-
-class Gathering(Entrywise):
-    """Zeros between channels: they are left out, and put back where they are read."""
-
-    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
-        axis, numbers = node.operation.axis, node.operation.numbers
-        array = expand(arrays[0], axis, node.inputs[0].shape[axis])
-        filled = np.concatenate(
-            [array, np.full_like(np.take(array, [0], axis=axis), fill)], axis=axis
-        )
-        return [[np.take(filled, numbers, axis=axis)]]
-
-    def layout(
-        self,
-        node: Node,
-        kept: list[Array],
-        needed: list[Array | None],
-        read: list[Array | None],
-    ) -> Layout:
-        axis = node.operation.axis
-        present = expand(kept[0], axis, node.inputs[0].shape[axis])
-        whole = everything(present.ndim)
-        taken = self.pull(node, [whole], [present.shape])[0]
-        chosen = present & taken
-        if not chosen.any():  # only its zeros are read: one channel must be there
-            chosen.flat[np.argmax(taken)] = True
-        return [chosen], [self.sources(node, [chosen], False)[0][0]]
-
-    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
-        return passed_on()
 
 
 FLATTEN = Reshaping()

@@ -196,10 +196,6 @@ PINNED = {
     "unknown": (layers.Lambda(lambda x: x[..., ::-1]), "Lambda"),
     "stepped": (lambda x: x[..., ::2], "with a step"),
     "dropout_always": (lambda x: layers.Dropout(0.1)(x, training=True), "random"),
-    "attention": (
-        lambda x: layers.MultiHeadAttention(2, 4)(*[layers.Reshape((36, 8))(x)] * 2),
-        "MultiHeadAttention",
-    ),
 }
 
 
