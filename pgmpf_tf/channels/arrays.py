@@ -58,6 +58,19 @@ def any_along(array: Array, *axes: int) -> Array:
     return np.asarray(array.any(axis=axes))
 
 
+def level(kept: Sequence[Array]) -> list[Array]:
+    """Choices along axes of one size, each with more until all are equally many."""
+    widest = max(kept, key=lambda vector: int(vector.sum()))
+    result = []
+    for vector in kept:
+        # What the widest has is there already, if both are the same stream.
+        order = np.argsort(np.where(vector, 2, ~widest), kind="stable")
+        more = vector.copy()
+        more[order[: int(widest.sum() - vector.sum())]] = True
+        result.append(more)
+    return result
+
+
 def on_axis(vector: Array, axis: int, rank: int) -> Array:
     """A vector as a channel array that varies along one axis."""
     shape = [1] * rank

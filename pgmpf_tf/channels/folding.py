@@ -1,9 +1,9 @@
 """Chains of operations, put so that the rules can follow channels through them.
 
 `fold_gathers` recognizes what `compact` inserts, so that a small model can be pruned
-again. Where branches of a sum kept different channels, `compact` puts zeros between them:
-transpose, pad, take, transpose, or in very deep models pad, take. Taken one by one
-these operations would hide the channels from any later analysis.
+again. Where branches of a sum kept different channels, `compact` puts zeros between
+them: transpose, pad, take, transpose, or in very deep models pad, take. Taken one by
+one these operations would hide the channels from any later analysis.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Gather(keras.Operation):
 
 
 def batch_first(graph: Graph) -> Graph:
-    """Takes pieces before a transposition, if that only puts them in front of the batch.
+    """Takes pieces before a transposition that only puts them in front of the batch.
 
     Queries, keys and values that one layer makes are often told apart so: after
     `transpose(x, (2, 0, 3, 1, 4))` they are `x[0]`, `x[1]`, `x[2]`.

@@ -18,6 +18,7 @@ from pgmpf_tf.channels.arrays import (
     everything,
     expand,
     kept_along,
+    level,
     on_axis,
     unknown,
 )
@@ -206,9 +207,13 @@ class MultiHeadAttention(Rule):
     ) -> list[Array | None]:
         vectors = [values_on_axis(v, v.ndim - 1) for v in values]
         there = [~(v == 0) for v in self._vectors(node, vectors)]
-        alive = self._alive(node, weights, there[self._streams(node)["value"]])
+        values_read = there[self._streams(node)["value"]]
+        if node.shared:  # all calls have the same heads
+            values_read = np.ones_like(values_read)
+        alive = self._alive(node, weights, values_read)
         scores = any(part is not None for part in needed[1:])
         used = self._used(node, weights, alive, self._out(node, needed[0]), scores)
+        node.memo["used"] = used if used.any() else np.arange(len(used)) == 0
         read = [np.zeros_like(t) for t in there]
         for part, place in self._projections(node).items():
             reads = any_along(self._heads_read(node, weights, part) & used, 1)
@@ -246,25 +251,18 @@ class MultiHeadAttention(Rule):
             present[query], present[value], self._out(node, needed[0])
         )
         rank = len(node.outputs[0].shape)
-        outputs = [on_axis(out, rank - 1, rank)]
-        for tensor, part in zip(node.outputs[1:], needed[1:], strict=True):
-            whole = everything(len(tensor.shape))
-            outputs.append(np.zeros_like(whole) if part is None else whole)
+        scores = [everything(len(tensor.shape)) for tensor in node.outputs[1:]]
         return [
             on_axis(vector, len(t.shape) - 1, len(t.shape))
             for vector, t in zip(present, node.inputs, strict=True)
-        ], outputs
+        ], [on_axis(out, rank - 1, rank), *scores]
 
     def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
         layer = node.operation
         ends = [kept_along(kept, -1) for kept in cut.inputs if kept is not None]
         inputs = self._vectors(node, ends)
         out = kept_along(cut.outputs[0], -1)
-        scores = any(part.any() for part in cut.outputs[1:])
-        alive = self._alive(node, weights, inputs[self._streams(node)["value"]])
-        used = self._used(node, weights, alive, out, scores)
-        if not used.any():
-            used = np.arange(len(used)) == 0
+        used = node.memo["used"]  # by `needs`: here, weights need not be weights
         new: dict[str, Array] = {}
         for part, place in self._projections(node).items():
             sublayer = part_of(layer, part)
@@ -327,14 +325,7 @@ class GroupQueryAttention(MultiHeadAttention):
 
     def level(self, query: Array, value: Array, out: Array) -> list[Array]:
         """All as wide as the widest: zeros are read, or outputs made for nobody."""
-        kept = [query, value, out]
-        wide = max(kept, key=lambda vector: int(vector.sum()))
-        for place, narrow in enumerate(kept):
-            # What the widest has is there already, if both are the same stream.
-            order = np.argsort(np.where(narrow, 2, ~wide), kind="stable")
-            kept[place] = narrow.copy()
-            kept[place][order[: int(wide.sum() - narrow.sum())]] = True
-        return kept
+        return level([query, value, out])
 
     def attended(self, layer: keras.layers.Layer, rank: int) -> tuple[int, ...]:
         return (1,)

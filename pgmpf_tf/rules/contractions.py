@@ -198,7 +198,10 @@ class EinsumDense(Rule):
     def _folded(
         self, node: Node, weights: Weights, values: Array, gone: Array
     ) -> Array:
-        """What constant inputs that are gone add: float64, of the result's rank."""
+        """What constant inputs that are gone add: float64, of the result's rank.
+
+        One zero if there are none.
+        """
         equation = self.equation(node)
         source, own = equation.operands
         rank = len(equation.result)
@@ -301,7 +304,7 @@ class EinsumDense(Rule):
         new, config = {"_kernel": kernel}, self._output_shape(node, equation, chosen)
         bias = None if bias_of(layer) is None else weights(layer.bias)
         folded = self._folded(node, weights, cut.values[0], ~cut.input)
-        if folded.any():
+        if folded.size > 1 or folded.any():
             axes = {*self._bias(node, equation), *self._outer(equation)}
             names = layer.equation.replace(" ", "").split("->")[1].replace("...", "")
             config["bias_axes"] = "".join(s for s in names if s in axes)

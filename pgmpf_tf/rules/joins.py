@@ -195,8 +195,8 @@ class Join(Entrywise):
         wanted = needed[0]
         assert wanted is not None  # a call without any use is not asked
         present = [
-            everything(k.ndim) if r is None else k
-            for k, r in zip(kept, read, strict=True)
+            everything(len(tensor.shape)) if r is None else k
+            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
         ]
         sources = self.sources(node, present, True)[0]
         joint = functools.reduce(np.logical_and, sources)
@@ -277,6 +277,16 @@ class ScaledSum(Join):
         return sources[0] + node.operation.scale * sources[1]
 
 
+def _uniform(array: Array, axis: int) -> Array:
+    first = array.take([0], axis)
+    same = (array == first).all(axis=axis, keepdims=True)
+    if array.dtype.kind == "f":
+        return np.where(same, first, np.nan)
+    if not same.all():
+        raise NoRule("only some of its inputs are told apart along its axis")
+    return first
+
+
 class Concatenate(Join):
     """Pieces side by side along channels; along other axes, equals are combined."""
 
@@ -303,6 +313,8 @@ class Concatenate(Join):
                 expand(a, axis, t.shape[axis])
                 for a, t in zip(arrays, node.inputs, strict=True)
             ]
+        else:
+            arrays = [_uniform(array, axis) for array in arrays]
         for other in set(range(arrays[0].ndim)) - {axis}:
             if any(array.shape[other] > 1 for array in arrays):
                 size = node.inputs[0].shape[other]
@@ -332,9 +344,13 @@ class Concatenate(Join):
             everything(len(tensor.shape)) if r is None else k
             for tensor, k, r in zip(node.inputs, kept, read, strict=True)
         ]
-        if not node.memo["apart"]:
-            return super().layout(node, kept, needed, read)
         axis = node.operation.axis % kept[0].ndim
+        if not node.memo["apart"]:
+            kept = [
+                k if r is None or (k == k.take([0], axis)).all() else r
+                for k, r in zip(kept, read, strict=True)
+            ]
+            return super().layout(node, kept, needed, read)
         present = [
             np.zeros_like(expand(k, axis, t.shape[axis])) if r is None else k
             for t, k, r in zip(node.inputs, kept, read, strict=True)

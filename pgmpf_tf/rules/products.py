@@ -13,7 +13,10 @@ from pgmpf_tf.channels.arrays import (
     Array,
     NoRule,
     everything,
+    expand,
     kept_along,
+    level,
+    on_axis,
     unknown,
 )
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
@@ -249,6 +252,19 @@ class DotProductAttention(Rule):
         chosen, out = Product(equation, shapes).agree(
             [kept[places[name]] for name in names], wanted
         )
+        sizes = [kept_along(array, 3) for array in (chosen[0], chosen[2])]
+        full = [
+            expand(vector, 0, shape[3])
+            for vector, shape in zip(sizes, (shapes[0], shapes[2]), strict=True)
+        ]
+        # Keras takes the output to be as wide as the query.
+        inner, outer = level(full)
+        if (inner.sum() != full[0].sum()) or (outer.sum() != full[1].sum()):
+            chosen = [
+                on_axis(kept_along(array, 2), 2, 4) & on_axis(vector, 3, 4)
+                for array, vector in zip(chosen, (inner, inner, outer), strict=True)
+            ]
+            out = chosen[2]
         required = dict(zip(names, chosen, strict=True))
         if "bias" in places:
             heads = kept_along(out, 2)[None, :, None, None]
