@@ -10,7 +10,7 @@ from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.compaction import compact_as
 from tests.graphs import outputs_of, random_model, samples
 
-GRAPHS = 40
+GRAPHS = 20
 
 
 def some_units(analysis, seed):

@@ -12,7 +12,13 @@ from experiments.run.settings import RunSettings
 def tiny_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     settings = RunSettings(
-        train_examples=128, batch_size=32, dense_epochs=1, epochs=2, formats=()
+        train_examples=128,
+        batch_size=32,
+        dense_epochs=1,
+        epochs=2,
+        formats=(),
+        quantize="int8",
+        qat_epochs=1,
     )
     runs.run(settings, folder)
     return folder

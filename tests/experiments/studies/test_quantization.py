@@ -1,28 +1,15 @@
+import json
+
 import pytest
 
-from experiments.run import runner as runs
-from experiments.run.settings import RunSettings
 from experiments.studies import quantization
 
 
-def test_every_rung_is_there_and_smaller(tmp_path):
-    result = runs.run(
-        RunSettings(
-            dataset="digits",
-            model="resnet8",
-            train_examples=256,
-            batch_size=32,
-            dense_epochs=2,
-            epochs=2,
-            formats=(),
-            quantize="int8",
-            qat_epochs=1,
-        ),
-        tmp_path,
-    )
+def test_every_rung_is_there_and_smaller(run):
+    result = json.loads((run / "result.json").read_text("utf-8"))
     assert result["quantized"]["tflite"]["precision"] == "int8"
-    assert (tmp_path / "exports" / "compacted" / "model_int8.tflite").is_file()
-    rungs = list(quantization.climb(tmp_path, qat_epochs=1))
+    assert (run / "exports" / "compacted" / "model_int8.tflite").is_file()
+    rungs = list(quantization.climb(run, qat_epochs=1))
     assert [(rung.network, rung.precision) for rung in rungs] == [
         ("dense", "float32"),
         ("small", "float32"),
@@ -37,7 +24,7 @@ def test_every_rung_is_there_and_smaller(tmp_path):
     for rung in (half, dynamic, int8):
         assert rung.accuracy == pytest.approx(small.accuracy, abs=0.1)
     assert aware.accuracy > int8.accuracy - 0.1  # it has been trained meanwhile
-    assert len(list((tmp_path / "ladder").rglob("*.tflite"))) == 6
+    assert len(list((run / "ladder").rglob("*.tflite"))) == 6
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
