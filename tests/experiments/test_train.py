@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 import pgmpf_tf
 from experiments.run import runner as runs
@@ -189,6 +190,7 @@ def start_workers(folder, *flags):
     ]
 
 
+@pytest.mark.slow  # by default: two replicas here, two workers in tests/training
 def test_two_workers_train_prune_and_compact(tmp_path):
     processes = start_workers(
         tmp_path / "run", *SMALL, "--dense_epochs=1", "--epochs=2"
@@ -201,6 +203,7 @@ def test_two_workers_train_prune_and_compact(tmp_path):
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow  # by default: two replicas here, two workers in tests/training
 def test_a_chief_that_dies_ends_the_others_with_a_message(tmp_path):
     processes = start_workers(tmp_path / "run", *SMALL, "--dense_epochs=1000")
     deadline = time.monotonic() + 300
