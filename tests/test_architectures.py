@@ -1,8 +1,10 @@
 """Architectures of keras.applications, pruned by half, small equal to masked.
 
-One of each family by default, the smallest; all of them are the slow set.
+One of each family by default, the smallest, unless others have its parts; all of them
+are the slow set.
 """
 
+import functools
 import gc
 import subprocess
 import sys
@@ -33,10 +35,19 @@ FAMILIES = {
     "VGG": "VGG16",
     "Xception": "Xception",
 }
-ARCHITECTURES = [
-    pytest.param(name, marks=() if name in FAMILIES.values() else pytest.mark.slow)
-    for name in applications.NAMES
-]
+# Inception's branches and ResNet's additions; EfficientNetV2's blocks.
+FROM_PARTS_OF_OTHERS = {"InceptionResNetV2", "EfficientNetB0"}
+WITHOUT_ADDITIONS = {"DenseNet121", "InceptionV3", "MobileNet", "VGG16"}
+"""The couplings differ at additions only."""
+
+
+def cases(names):
+    by_default = set(FAMILIES.values()) - FROM_PARTS_OF_OTHERS
+    for name in names:
+        for coupling in ("grouped", "independent"):
+            same = coupling == "independent" and name in WITHOUT_ADDITIONS
+            slow = name not in by_default or same
+            yield pytest.param(name, coupling, marks=pytest.mark.slow if slow else ())
 
 
 def build(name):
@@ -47,12 +58,12 @@ def build(name):
     return model
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
-def dense(request):
-    """One architecture, its weights, and what it costs; built once."""
+@functools.lru_cache(1)
+def dense(name):
+    """An architecture, its weights, and what it costs; one for both couplings."""
     keras.utils.clear_session()
     gc.collect()
-    model = build(request.param)
+    model = build(name)
     return model, model.get_weights(), pgmpf_tf.profile(model)
 
 
@@ -85,9 +96,9 @@ def interface(model):
     ]
 
 
-@pytest.mark.parametrize("coupling", ["grouped", "independent"])
-def test_the_small_model_is_the_masked_one(dense, coupling):
-    model, weights, cost = dense
+@pytest.mark.parametrize(("name", "coupling"), cases(applications.NAMES))
+def test_the_small_model_is_the_masked_one(name, coupling):
+    model, weights, cost = dense(name)
     model.set_weights(weights)
     masked = prune(model, coupling)
     applications.settle(masked, applications.images(model, 32, seed=1))
@@ -112,7 +123,7 @@ def test_the_small_model_is_the_masked_one(dense, coupling):
     assert small_cost.params < cost.params
 
 
-LOADED = ("ConvNeXtTiny", "EfficientNetB0", "InceptionResNetV2", "MobileNetV3Small")
+LOADED = ("ConvNeXtTiny", "MobileNetV3Small")
 LOAD = """
 import sys, keras, numpy as np
 for name in sys.argv[1:]:
