@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pgmpf_tf
 from experiments.data import datasets
 from experiments.data.datasets import Data
 from experiments.run.settings import RunSettings
+from pgmpf_tf._files import staged
 
 
 def finished_run(
@@ -126,6 +128,24 @@ def environment() -> dict[str, Any]:
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)),
     } | versions
+
+
+def write_results(
+    output: str | Path, name: str, text: str, content: Mapping[str, Any]
+) -> None:
+    """Writes `NAME.md`, and `NAME.json` with the machine that it was measured on.
+
+    Args:
+        output: the folder.
+        name: of both files.
+        text: for people; it is printed, too.
+        content: what JSON can hold.
+    """
+    record = {"environment": environment(), **content}
+    with staged(output) as folder:
+        (folder / f"{name}.md").write_text(text, "utf-8")
+        (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(text)
 
 
 def _processor() -> str:

@@ -388,16 +388,8 @@ def main(_: list[str]) -> None:
     before = Path(given.output) / "defaults.json"
     known = json.loads(before.read_text("utf-8"))["runs"] if before.is_file() else ()
     records = measure(Path(given.runs_dir), methods, given.tfds_dir, known)
-    text = markdown(records)
-    content = {
-        "environment": evaluation.environment(),
-        "summary": summary(records),
-        "runs": records,
-    }
-    with staged(given.output) as folder:
-        (folder / "defaults.md").write_text(text, "utf-8")
-        (folder / "defaults.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(text)
+    content = {"summary": summary(records), "runs": records}
+    evaluation.write_results(given.output, "defaults", markdown(records), content)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ goes on with those that it had.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,7 +20,6 @@ import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
-from pgmpf_tf._files import staged
 
 DATA = ("digits", "fashion_mnist")
 BATCH_SIZES = (32, 128)
@@ -125,12 +122,8 @@ def main(_: list[str]) -> None:
                 records.append(measure(data, batch_size, given.rate, seed))
                 rich.print(records[-1])
                 keras.utils.clear_session()
-    text = markdown(records)
-    content = {"environment": evaluation.environment(), "runs": records}
-    with staged(Path(given.output)) as folder:
-        (folder / "epoch_ends.md").write_text(text, "utf-8")
-        (folder / "epoch_ends.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(text)
+    content = {"runs": records}
+    evaluation.write_results(given.output, "epoch_ends", markdown(records), content)
 
 
 if __name__ == "__main__":

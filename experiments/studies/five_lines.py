@@ -9,7 +9,6 @@ from the same weights: the same cost, and more.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -24,7 +23,6 @@ from experiments.networks import models
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
-from pgmpf_tf._files import staged
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -136,12 +134,8 @@ def main(_: list[str]) -> None:
             records.append(measure(source, kind, given.tfds_dir, seed))
             rich.print(records[-1])
             keras.utils.clear_session()
-    text = markdown(records)
-    content = {"environment": evaluation.environment(), "runs": records}
-    with staged(Path(given.output)) as folder:
-        (folder / "five_lines.md").write_text(text, "utf-8")
-        (folder / "five_lines.json").write_text(json.dumps(content, indent=1) + "\n")
-    print(text)
+    content = {"runs": records}
+    evaluation.write_results(given.output, "five_lines", markdown(records), content)
 
 
 if __name__ == "__main__":
