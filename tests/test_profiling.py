@@ -138,7 +138,8 @@ def test_channels_first_costs_the_same():
 
 
 def test_a_layer_without_a_rule_is_named():
-    model = keras.Sequential([keras.Input((5, 3)), layers.LSTM(4, name="memory")])
+    memory = layers.ConvLSTM1D(4, 3, name="memory")
+    model = keras.Sequential([keras.Input((5, 6, 3)), memory])
     assert profile(model).uncounted == ("memory",)
     tokens = keras.Sequential([keras.Input((5,)), layers.Embedding(10, 4)])
     assert profile(tokens).uncounted == ()

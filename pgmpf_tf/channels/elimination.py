@@ -182,14 +182,14 @@ class _Elimination:
             step.read = []
             if not step.needed_anywhere:
                 continue
-            step.needed = shared.join(node, "out", [_some(n) for n in step.needed])
+            step.needed = shared.join(step, "out", [_some(n) for n in step.needed])
             read = self._ask(step, "needs", self.weights, step.needed, step.values)
             if not drop:
                 read = [
                     np.zeros(value.shape, bool) if part is None else part
                     for part, value in zip(read, step.values, strict=True)
                 ]
-            step.read = shared.join(node, "in", [_some(r) for r in read])
+            step.read = shared.join(step, "in", [_some(r) for r in read])
             for tensor, part in zip(node.inputs, step.read, strict=True):
                 if part is not None:
                     known = need.get(id(tensor))
@@ -233,13 +233,14 @@ class _Shared:
             for operation, nodes in graph.calls().items()
             if len(nodes) > 1 and has_weights(nodes[0].operation)
         }
-        self.kept: dict[tuple[int, str, int], Array] = {}
+        self.kept: dict[tuple[int, tuple[str, int]], Array] = {}
         self._changed = False
 
     def join(
-        self, node: Node, side: str, masks: list[Array | None]
+        self, step: Step, side: str, masks: list[Array | None]
     ) -> list[Array | None]:
         """The union with what other calls keep, in this call's shapes."""
+        node = step.node
         if id(node.operation) not in self.layers:
             return masks
         joined: list[Array | None] = []
@@ -247,7 +248,7 @@ class _Shared:
             if mask is None:
                 joined.append(mask)
                 continue
-            key = (id(node.operation), side, place)
+            key = id(node.operation), step.rule.slot(node, side, place)
             known = self.kept.get(key, np.zeros(1, bool))
             union = _union(known, mask.ravel())
             if union.sum() > known.sum() or union.size > known.size:

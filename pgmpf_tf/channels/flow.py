@@ -125,7 +125,12 @@ class Flow:
         self.tie(self._readers.setdefault(id(kernel), labels), labels)
 
     def filters(
-        self, node: Node, variable: keras.Variable, axis: int, part: str = ""
+        self,
+        node: Node,
+        variable: keras.Variable,
+        axis: int,
+        part: str = "",
+        blocks: int = 1,
     ) -> Array:
         """Labels of the filters of a layer: fresh, or those of its first call.
 
@@ -134,17 +139,19 @@ class Flow:
             variable: the kernel.
             axis: the kernel's axis of filters.
             part: which sublayer owns the kernel, as in `member`.
+            blocks: in how many blocks, one after the other, each filter has a slice.
         """
         known = self.variables.get(id(variable))
         if known is not None:
             return known.labels
-        labels = self.fresh(variable.shape[axis])
-        self.member(node, variable, axis, "kernel", labels, part)
+        labels = self.fresh(variable.shape[axis] // blocks)
+        slices = np.tile(labels, blocks)
+        self.member(node, variable, axis, "kernel", slices, part)
         path, number = self.variables[id(variable)].path, 2
         while path in self.filters_of:  # layers in a layer may have equal names
             path, number = f"{path.partition('#')[0]}#{number}", number + 1
         self.filters_of[path] = labels
-        return labels
+        return slices
 
     def member(
         self,

@@ -19,7 +19,7 @@ from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.rules import indexing, rearranging
 from pgmpf_tf.rules.along import Activation, Along
 from pgmpf_tf.rules.attention import GroupQueryAttention, MultiHeadAttention
-from pgmpf_tf.rules.base import Barrier, FreeBarrier, Layout, Rule, Sizes, count
+from pgmpf_tf.rules.base import Barrier, Layout, Rule, Sizes, count
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.contractions import EinsumDense
 from pgmpf_tf.rules.elementwise import (
@@ -30,6 +30,7 @@ from pgmpf_tf.rules.elementwise import (
     Rescaling,
     pointwise,
 )
+from pgmpf_tf.rules.embeddings import Embedding, ReversibleEmbedding
 from pgmpf_tf.rules.entrywise import Entrywise
 from pgmpf_tf.rules.guarded import Guarded
 from pgmpf_tf.rules.joins import (
@@ -54,12 +55,17 @@ from pgmpf_tf.rules.normalization import (
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
 from pgmpf_tf.rules.products import DotProductAttention, Einsum, Matmul
 from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
+from pgmpf_tf.rules.recurrent import Bidirectional, Recurrent
 from pgmpf_tf.rules.spatial import Reduction, Spatial
 from pgmpf_tf.rules.weights import Weights, evaluate
 
 _RULES: dict[type, Rule] = {
     layers.Dense: Mixing("units"),
-    layers.Embedding: FreeBarrier(),
+    layers.Embedding: Embedding(),
+    layers.LSTM: Recurrent(),
+    layers.GRU: Recurrent(),
+    layers.SimpleRNN: Recurrent(),
+    layers.Bidirectional: Bidirectional(),
     layers.LayerNormalization: LayerNormalization(),
     layers.RMSNormalization: RMSNormalization(),
     layers.GroupNormalization: GroupNormalization(),
@@ -92,6 +98,8 @@ _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"Conv{n}DTranspose"): TransposedConv() for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"DepthwiseConv{n}D"): DepthwiseConv() for n in (1, 2)}
 _RULES |= {getattr(layers, f"SeparableConv{n}D"): SeparableConv() for n in (1, 2)}
+if hasattr(layers, "ReversibleEmbedding"):  # Keras 3.13
+    _RULES[layers.ReversibleEmbedding] = ReversibleEmbedding()
 # Averages at the edges may or may not count the padding; the others keep constants.
 _CONSTANT = {"MaxPooling", "GlobalMaxPooling", "GlobalAveragePooling", "Cropping"}
 _RULES |= {
@@ -273,6 +281,7 @@ __all__ = [
     "Average",
     "Barrier",
     "BatchNormalization",
+    "Bidirectional",
     "Build",
     "Builder",
     "Channels",
@@ -284,9 +293,9 @@ __all__ = [
     "Einsum",
     "EinsumDense",
     "Elementwise",
+    "Embedding",
     "Entrywise",
     "Flow",
-    "FreeBarrier",
     "GroupNormalization",
     "GroupQueryAttention",
     "Identity",
@@ -302,8 +311,10 @@ __all__ = [
     "PointwiseActivation",
     "RMSNormalization",
     "Rebuilt",
+    "Recurrent",
     "Reduction",
     "Rescaling",
+    "ReversibleEmbedding",
     "Rule",
     "ScaledSum",
     "Select",

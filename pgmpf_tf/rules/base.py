@@ -166,6 +166,18 @@ class Rule(abc.ABC):
         """What takes the place of the call, on inputs that hold only `cut.inputs`."""
         return narrower(node)
 
+    def slot(self, node: Node, side: str, place: int) -> tuple[str, int]:
+        """What an input or output is to a layer that is called several times.
+
+        The calls of a layer keep the same channels of what is in the same slot.
+
+        Args:
+            node: the call.
+            side: `"in"` or `"out"`.
+            place: which of the inputs or outputs.
+        """
+        return side, place
+
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         """Multiply-accumulates of a call of this size for one sample.
 
@@ -230,10 +242,3 @@ class Barrier(Rule):
             [np.ones_like(k) for k in kept],
             [everything(len(t.shape)) for t in node.outputs],
         )
-
-
-class FreeBarrier(Barrier):
-    """A barrier of which is known that it multiplies nothing by its weights."""
-
-    def macs(self, node: Node, sizes: Sizes) -> int | None:
-        return 0

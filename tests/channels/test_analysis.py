@@ -152,11 +152,11 @@ def test_one_frozen_tower_does_not_hold_the_other():
 
 
 def test_an_opaque_layer_is_listed():
-    x = keras.Input((5, 8))
-    y = layers.GRU(6, name="memory")(layers.Dense(8, name="dense")(x))
+    x = keras.Input((5, 6, 8))
+    y = layers.ConvLSTM1D(6, 3, name="memory")(layers.Dense(8, name="dense")(x))
     pins = {pin.layer: pin for pin in analyze(keras.Model(x, y)).pins}
-    assert "GRU 'memory'" in pins["dense"].reason
-    assert "no rule for this GRU" in pins["memory"].reason
+    assert "ConvLSTM1D 'memory'" in pins["dense"].reason
+    assert "no rule for this ConvLSTM1D" in pins["memory"].reason
 
 
 def test_slices_of_one_variable_may_repeat_a_unit():

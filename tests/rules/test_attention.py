@@ -134,7 +134,9 @@ def test_loses_heads_and_width(name, coupling):
     assert deviation(outputs_of(small, x), outputs_of(again, x)) == 0
 
 
-@pytest.mark.parametrize("name", PASSING)
+@pytest.mark.parametrize(
+    "name", ["three", "no_bias", "gate", "twice", "query_groups", "query_groups_cross"]
+)
 def test_heads_that_are_zero_by_hand_go(name):
     """Without any wrapping: values of one head, an input and an output are zero."""
     model = case(name)

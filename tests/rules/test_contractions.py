@@ -95,7 +95,10 @@ def test_einsum_dense_loses_channels(name):
     assert deviation(outputs_of(small, x), outputs_of(again, x)) == 0
 
 
-@pytest.mark.parametrize("name", EINSUM_DENSE)
+@pytest.mark.parametrize(
+    "name",
+    ["heads", "heads_first", "transposed", "per_head", "folds", "over_both", "scale"],
+)
 def test_zeros_by_hand_are_exact(name):
     """Any slices of any variables, tied to nothing."""
     rng = np.random.default_rng(len(name))

@@ -74,11 +74,6 @@ def fused_and_unstacked(x):
     return attend_by_matmul(q, k, v)
 
 
-def fused_and_indexed(x):
-    qkv = ops.reshape(dense(3 * MODEL)(x), (-1, STEPS, 3, HEADS, SIZE))
-    return attend_by_matmul(*(qkv[:, :, i] for i in range(3)))
-
-
 def unstacked(x):
     qkv = ops.reshape(dense(3 * MODEL)(x), (-1, STEPS, 3, HEADS, SIZE))
     return attend_by_matmul(*ops.unstack(qkv, axis=2))
@@ -168,7 +163,6 @@ CASES = {
     "einsum_dense": einsum_dense,
     "fused": fused,
     "fused_and_unstacked": fused_and_unstacked,
-    "fused_and_indexed": fused_and_indexed,
     "unstacked": unstacked,
     "grouped": grouped,
     "dot_product": dot_product,
@@ -209,7 +203,9 @@ def test_heads_and_width_go(name):
             assert np.prod(new.kernel.shape) == np.prod(old.kernel.shape) / 4
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", ["biased", "einsum", "unstacked", "dot_product_biased", "rotated", "one_head"]
+)
 def test_zeros_by_hand_are_exact(name):
     """Any slices of any variables, tied to nothing."""
     rng = np.random.default_rng(len(name))
