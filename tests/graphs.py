@@ -90,8 +90,10 @@ def zero_by_hand(model: keras.Model, seed: int) -> None:
                 continue
             value = np.array(variable)
             at = axis if value.ndim > 1 else -1
+            if value.ndim == 3 and "Conv" not in type(layer).__name__:
+                at = int(rng.integers(-3, 0))  # heads, their sizes, or width
             lost = np.random.default_rng(seed).random(value.shape[at]) < 0.5
-            value[(Ellipsis, lost) if at == -1 else (Ellipsis, lost, slice(None))] = 0
+            np.moveaxis(value, at, 0)[lost] = 0
             variable.assign(value)
 
 

@@ -77,10 +77,75 @@ class SequenceMaker(GraphMaker):
         return self.choice(
             lambda: layers.MultiHeadAttention(2, 3)(x, x),
             lambda: layers.MultiHeadAttention(1, 4)(x, other, use_causal_mask=True),
-            lambda: layers.MultiHeadAttention(2, 2)(other, self.pick(), x),
+            lambda: layers.MultiHeadAttention(2, 2, use_gate=True)(other, x, x),
+            lambda: layers.GroupQueryAttention(2, 4, 2)(x, other),
+            lambda: layers.GroupQueryAttention(3, 3, 3, use_bias=False)(x, x),
             lambda: layers.Attention()([x, other]),
             lambda: layers.AdditiveAttention()([x, other, other]),
         )()
+
+    def projected(self, x, heads, size):
+        if self.rng.random() < 0.5:
+            y = layers.Dense(heads * size, use_bias=self.rng.random() < 0.5)(x)
+            return ops.reshape(y, (-1, x.shape[1], heads, size))
+        return layers.EinsumDense(
+            "abc,cde->abde", (x.shape[1], heads, size), bias_axes="de"
+        )(x)
+
+    def step_written_attention(self, x):
+        """Attention as it is written out in models."""
+        heads, size = self.choice(1, 2, 3), self.choice(1, 2)
+        steps, other = x.shape[1], self.partner(x)
+        q, k = self.projected(x, heads, size), self.projected(other, heads, size)
+        v = self.projected(other, heads, size)
+        if self.rng.random() < 0.3:
+            q, k = q * 0.5, ops.roll(k, 1, axis=1)
+        bias = self.rng.normal(size=(1, heads, steps, steps)).astype("float32")
+        bias[:, self.rng.random(heads) < 0.3] = 0
+
+        def by_matmul():
+            one, two, three = (ops.transpose(y, (0, 2, 1, 3)) for y in (q, k, v))
+            scores = ops.matmul(one, ops.swapaxes(two, 2, 3)) + bias
+            return ops.transpose(ops.matmul(ops.softmax(scores), three), (0, 2, 1, 3))
+
+        def by_einsum():
+            scores = ops.einsum("btnh,bsnh->bnts", q, k)
+            scores = ops.where(bias > 0, scores, -1e9)
+            return ops.einsum("bnts,bsnh->btnh", layers.Softmax()(scores), v)
+
+        y = self.choice(
+            by_matmul,
+            by_einsum,
+            lambda: ops.dot_product_attention(q, k, v, bias=bias),
+            lambda: ops.dot_product_attention(q, k, v, is_causal=True),
+        )()
+        if self.rng.random() < 0.5:
+            return layers.EinsumDense("abde,dec->abc", (steps, self.width()))(y)
+        return ops.reshape(y, (-1, steps, heads * size))
+
+    step_written_again = step_written_attention
+
+    def step_fused(self, x):
+        """Queries, keys and values of one layer."""
+        steps = x.shape[1]
+        y = layers.Dense(3 * 2 * 2)(x)
+        y = ops.reshape(y, (-1, steps, 3, 2, 2))
+        q, k, v = self.choice(
+            lambda: ops.unstack(y, axis=2),
+            lambda: ops.unstack(ops.transpose(y, (2, 0, 1, 3, 4)), axis=0),
+            lambda: [y[:, :, i] for i in range(3)],
+        )()
+        y = ops.dot_product_attention(q, k, ops.stack([v[..., 1], v[..., 0]], axis=-1))
+        return ops.reshape(y, (-1, steps, 4))
+
+    def step_einsum(self, x):
+        _, steps, c = x.shape
+        return self.choice(
+            lambda: layers.EinsumDense("abc,cd->abd", (steps, 4), activation="relu"),
+            lambda: layers.EinsumDense("...c,cd->...d", 5, bias_axes="d"),
+            lambda: layers.EinsumDense("abc,c->abc", (steps, c), bias_axes="c"),
+            lambda: layers.EinsumDense("abc,bdc->adc", (steps, c), bias_axes="d"),
+        )()(x)
 
     def step_block(self, x):
         attended = layers.MultiHeadAttention(2, 3)(x, x)
