@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
+
 from pgmpf_tf._checks import (
     check_bool,
     check_choice,
@@ -95,6 +97,12 @@ class Options:
         """Raises ValueError for what a `tf_keras` model cannot be written as."""
         if not is_legacy(signature.model):
             return
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "A tf_keras model is exported on Keras' TensorFlow backend: set the "
+                "environment variable KERAS_BACKEND to tensorflow before keras is "
+                f"imported. Received: KERAS_BACKEND={keras.backend.backend()!r}"
+            )
         wrong = [format.name for format in self.formats if not format.legacy]
         if wrong:
             able = [f.name for f in FORMATS.values() if f.legacy]

@@ -25,6 +25,7 @@ from pgmpf_tf.exporting.results import (
 )
 from pgmpf_tf.exporting.signature import Arrays, Signature, is_legacy
 from pgmpf_tf.exporting.timing import median_milliseconds
+from pgmpf_tf.exporting.writing import write
 from pgmpf_tf.folding.batch_norm import fold_batch_norm
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.shrinking import compact
@@ -54,6 +55,9 @@ def export(
     `model.tflite` (`model_float16.tflite` and so on when quantized), `model.keras`,
     `model.onnx`, `openvino/`. If one fails, none is left. What has one of these names
     already is replaced.
+
+    All but the `.keras` file are written on Keras' TensorFlow backend. On JAX and
+    PyTorch a process of their own does that, if TensorFlow is installed.
 
     ```python
     exports = pgmpf_tf.export(
@@ -105,6 +109,7 @@ def export(
         ValueError: an argument that is not allowed, data that do not fit the model, a
             directory that cannot be written, or an operation that a format lacks.
         ImportError: a format needs a package that is not installed.
+        RuntimeError: the process on TensorFlow that was to write a file has died.
         VerificationError: an artifact deviates by more than is allowed.
     """
     check_type("directory", directory, (str, os.PathLike), "a path")
@@ -190,7 +195,7 @@ def _artifact(
     say(f"writing {path.name}")
     precision = Precision(name, data.calibration, options.integer_io)
     quantized = name != "float32" and not is_legacy(signature.model)
-    format.write(_folded(signature) if quantized else signature, path, precision)
+    write(format, _folded(signature) if quantized else signature, path, precision)
     say(f"verifying {path.name}")
     errors = _verify(format, path, signature, data.inputs, reference)
     bounds = options.bounds(format, data.source != "random")

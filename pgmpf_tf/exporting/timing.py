@@ -16,6 +16,7 @@ from pgmpf_tf.exporting import samples
 from pgmpf_tf.exporting.formats.base import Precision
 from pgmpf_tf.exporting.formats.tflite import TFLite
 from pgmpf_tf.exporting.signature import Signature
+from pgmpf_tf.exporting.writing import write
 
 # Other work on the machine hits both networks alike if they take turns.
 _ROUNDS = 15
@@ -105,7 +106,7 @@ def _loaded(model: keras.Model) -> Callable[[], object]:
     arrays = samples.fill(samples.draw(signature.inputs, 1), signature.batch_size or 1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / format.file
-        format.write(signature, path, Precision())
+        write(format, signature, path, Precision())
         return format.inference(path, arrays)
 
 

@@ -1,24 +1,11 @@
 """The same model, data and seed give the same masks on every backend."""
 
-import os
-import pathlib
-import subprocess
-
 import keras
 import numpy as np
 import pytest
 
+from tests.other_backends import on_others, run_without_tensorflow
 from tests.training import agreement_program
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def interpreter(backend):
-    """Python of the virtual environment that `make test-backends` sets up."""
-    path = ROOT / f".venv-{backend}" / "bin" / "python"
-    if not path.exists():
-        pytest.skip(f"no {path.relative_to(ROOT)}: make test-backends sets it up")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +17,10 @@ def ours(tmp_path_factory):
     return dict(np.load(path))
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@on_others("the same masks as on TensorFlow")
 def test_masks_and_weights_are_those_of_tensorflow(backend, ours, tmp_path):
     path = tmp_path / "end.npz"
-    program = subprocess.run(
-        [interpreter(backend), "-m", "tests.training.agreement_program", path],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-    )
-    assert program.returncode == 0, program.stderr
+    run_without_tensorflow(backend, "-m", "tests.training.agreement_program", path)
     theirs = dict(np.load(path))
     assert theirs.keys() == ours.keys()
     for name, value in ours.items():

@@ -42,6 +42,8 @@ class Format(abc.ABC):
         extra: the extra of `pgmpf_tf` that installs those, if one does.
         deployed: whether it is what runs in production, so that its time counts.
         legacy: whether a `tf_keras` model can be written too.
+        needs_tensorflow: whether it is written on Keras' TensorFlow backend only: on
+            the others by another process.
     """
 
     name: ClassVar[str]
@@ -51,6 +53,7 @@ class Format(abc.ABC):
     extra: ClassVar[str | None] = None
     deployed: ClassVar[bool] = True
     legacy: ClassVar[bool] = False
+    needs_tensorflow: ClassVar[bool] = True
 
     @abc.abstractmethod
     def write(self, signature: Signature, path: Path, precision: Precision) -> None:

@@ -16,6 +16,7 @@ class KerasFile(Format):
     name = "keras"
     file = "model.keras"
     deployed = False
+    needs_tensorflow = False
 
     def write(self, signature: Signature, path: Path, precision: Precision) -> None:
         """Saves the model."""

@@ -6,14 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from pgmpf_tf._checks import received
 from pgmpf_tf.exporting.formats.base import Format, Precision
 from pgmpf_tf.exporting.signature import Arrays, Runner, Signature
-
-_CONVERTERS = {"tensorflow": ("tf2onnx",), "jax": ("jax2onnx",), "torch": ("torch",)}
 
 
 class Onnx(Format):
@@ -21,11 +18,7 @@ class Onnx(Format):
 
     name = "onnx"
     file = "model.onnx"
-    packages = (
-        "onnx",
-        "onnxruntime",
-        *_CONVERTERS.get(keras.backend.backend(), ()),
-    )
+    packages = ("onnx", "onnxruntime", "tensorflow", "tf2onnx")
     extra = "onnx"
 
     def write(self, signature: Signature, path: Path, precision: Precision) -> None:

@@ -16,7 +16,7 @@ class OpenVino(Format):
 
     name = "openvino"
     file = "openvino"
-    packages = ("openvino",)
+    packages = ("openvino", "tensorflow")
     extra = "openvino"
 
     def write(self, signature: Signature, path: Path, precision: Precision) -> None:

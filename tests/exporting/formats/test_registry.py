@@ -31,6 +31,7 @@ def exported(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.feature("`export` to every format")
 def test_the_function_the_names_and_the_batch_are_kept(exported, name):
     model, batch_size, report = exported
     path = report[name].path
