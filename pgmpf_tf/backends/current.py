@@ -4,49 +4,36 @@ from __future__ import annotations
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from pgmpf_tf.backends.tensorflow import (
-        assign_if,
-        check_same_strategy,
-        check_strategy,
-        compiled,
-        gradients,
-        has_several_workers,
-        strategy_scope,
-    )
-elif keras.backend.backend() == "jax":
-    from pgmpf_tf.backends.jax import (
-        assign_if,
-        check_same_strategy,
-        check_strategy,
-        compiled,
-        gradients,
-        has_several_workers,
-        strategy_scope,
-    )
-elif keras.backend.backend() == "torch":
-    from pgmpf_tf.backends.torch import (
-        assign_if,
-        check_same_strategy,
-        check_strategy,
-        compiled,
-        gradients,
-        has_several_workers,
-        strategy_scope,
-    )
-else:
+from pgmpf_tf.backends.base import Backend
+
+
+def _in_use() -> Backend:
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        from pgmpf_tf.backends.tensorflow import TensorFlow
+
+        return TensorFlow()
+    if name == "jax":
+        from pgmpf_tf.backends.jax import Jax
+
+        return Jax()
+    if name == "torch":
+        from pgmpf_tf.backends.torch import Torch
+
+        return Torch()
     raise ImportError(
         "pgmpf_tf runs on Keras' backends TensorFlow, JAX and PyTorch. Set the "
         "environment variable KERAS_BACKEND to tensorflow, jax or torch before keras "
-        f"is imported. Received: KERAS_BACKEND={keras.backend.backend()!r}"
+        f"is imported. Received: KERAS_BACKEND={name!r}"
     )
 
-__all__ = [
-    "assign_if",
-    "check_same_strategy",
-    "check_strategy",
-    "compiled",
-    "gradients",
-    "has_several_workers",
-    "strategy_scope",
-]
+
+_backend = _in_use()
+
+assign_if = _backend.assign_if
+check_same_strategy = _backend.check_same_strategy
+check_strategy = _backend.check_strategy
+compiled = _backend.compiled
+gradients = _backend.gradients
+has_several_workers = _backend.has_several_workers
+strategy_scope = _backend.strategy_scope

@@ -323,10 +323,11 @@ def optimizer(model: PrunedModel | None) -> str | None:
 
 def versions() -> tuple[tuple[str, str], ...]:
     """Of what made the page."""
-    packages = [(name, _version(name)) for name in ("pgmpf_tf", "keras", "tensorflow")]
+    backend = keras.backend.backend()
+    packages = [(name, _version(name)) for name in ("pgmpf_tf", "keras", backend)]
     return (
         *packages,
-        ("Keras backend", keras.backend.backend()),
+        ("Keras backend", backend),
         ("Python", platform.python_version()),
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from pgmpf_tf.backends.tensorflow import has_several_workers
+from pgmpf_tf.backends.current import has_several_workers
 from pgmpf_tf.training.masking import Factors, intercepted
 from pgmpf_tf.training.trainer import Trainer
 
