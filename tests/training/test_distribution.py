@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 
+import keras
 import numpy as np
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -33,9 +35,31 @@ def finish(*processes):
         assert process.returncode == 0, output
 
 
+def run_cases(file, **environment):
+    cases = pathlib.Path(__file__).with_name(file)
+    options = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    finish(start(*options, cases, **environment))
+
+
+only_on = {
+    backend: pytest.mark.skipif(
+        keras.backend.backend() != backend, reason=f"a distribution of {backend}"
+    )
+    for backend in ("tensorflow", "jax")
+}
+
+
+@only_on["jax"]
+@pytest.mark.feature("several devices")
+def test_keras_distribution():
+    flag = "--xla_force_host_platform_device_count=4"
+    run_cases("sharded_cases.py", XLA_FLAGS=flag, JAX_PLATFORMS="cpu")
+
+
+@only_on["tensorflow"]
+@pytest.mark.feature("several devices")
 def test_mirrored_strategy():
-    cases = pathlib.Path(__file__).with_name("mirrored_cases.py")
-    finish(start("-m", "pytest", "-q", "-p", "no:cacheprovider", cases))
+    run_cases("mirrored_cases.py")
 
 
 def free_ports(count):
@@ -48,6 +72,7 @@ def free_ports(count):
     return ports
 
 
+@only_on["tensorflow"]
 def test_two_workers_train_as_one_process(tmp_path):
     program = ("-m", "tests.training.worker_program")
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
