@@ -58,6 +58,15 @@ print(*sorted(path.name for path in (RUNS / "one").iterdir()), sep="\n")
 # tensorflow-datasets that the flag's help names. `--strategy=mirrored` and
 # `--strategy=multi_worker` train on several devices or machines.
 #
+# With `KERAS_BACKEND=jax` or `torch` before it the same command trains on JAX or
+# PyTorch; TensorFlow then feeds the images and writes the files. On JAX with an
+# accelerator, `--on_device` keeps the images in its memory and augments them there:
+#
+# ```sh
+# KERAS_BACKEND=jax python -m experiments.train --recipe=cifar --model=resnet20 \
+#     --on_device --precision=mixed_bfloat16 --output_dir=runs/cifar
+# ```
+#
 # ## A sweep
 #
 # Methods x rates x seeds, each from its seed's dense network. Sweeps of the repository

@@ -32,7 +32,7 @@ from experiments.benchmarks.step_overhead import (
     OPTIMIZERS,
     batch,
     quartiles,
-    stepper,
+    steps_of,
 )
 from experiments.networks import models
 from experiments.run.launching import launch
@@ -78,14 +78,14 @@ def measure(
     dense = build(case, optimizer)
     masked = pgmpf_tf.wrap(build(case, optimizer), rate, coupling=coupling, seed=0)
     compiled(masked, optimizer)
-    steps = [stepper(dense, data), stepper(masked, data)]
+    steps = [steps_of(dense, data).timed, steps_of(masked, data).timed]
     for step in steps:
         step()
     masked.apply_masks()
     started = time.perf_counter()
     small = pgmpf_tf.compact(masked, compile=True)
     shrinking = time.perf_counter() - started
-    steps.append(stepper(small, data))
+    steps.append(steps_of(small, data).timed)
     for _ in range(warmup):
         for step in steps:
             step()

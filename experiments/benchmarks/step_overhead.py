@@ -3,24 +3,28 @@
 A plain Keras step and a wrapped one alternate in one process, on the same batch; each
 pair gives one ratio of wall time, and one of processor time, which other programs on
 the machine disturb less. The wrapped model is in the middle of its schedules, with
-dropout of the prior mask. The operations of the traced steps are counted as well.
+dropout of the prior mask. The operations of the traced steps are counted as well:
+nodes of the graph on TensorFlow, equations of the program on JAX.
 
     python -m experiments.benchmarks.step_overhead --output=experiments/results
+    KERAS_BACKEND=jax python -m experiments.benchmarks.step_overhead --optimizer=adam
 """
 
 from __future__ import annotations
 
+import abc
+import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import flags
 from rich.console import Console
 from rich.table import Table
@@ -44,6 +48,8 @@ OPTIMIZERS: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
 
 EPOCHS, EPOCH = 100, 40
 
+Batch = tuple[np.ndarray, np.ndarray]
+
 
 def build(case: str, optimizer: str, wrapped: bool) -> keras.Model:
     """A compiled model, wrapped and in the middle of its schedules or plain."""
@@ -60,37 +66,126 @@ def build(case: str, optimizer: str, wrapped: bool) -> keras.Model:
     return model
 
 
-def batch(case: str) -> tuple[tf.Tensor, tf.Tensor]:
+def batch(case: str) -> Batch:
     """Random images and labels."""
     _, size, count = NETWORKS[case]
     rng = np.random.default_rng(0)
     images = rng.normal(size=(count, size, size, 3)).astype(np.float32)
-    return tf.constant(images), tf.constant(rng.integers(0, 10, count))
+    return images, rng.integers(0, 10, count)
 
 
-def stepper(
-    model: keras.Model, data: tuple[tf.Tensor, tf.Tensor]
-) -> Callable[[], tuple[float, float]]:
-    """A function that runs one step as `fit` does: its wall and processor seconds."""
-    batches = iter(tf.data.Dataset.from_tensors(data).cache().repeat())
-    model.make_train_function()
+class Steps(abc.ABC):
+    """Runs the steps of a model on one batch, one by one, as `fit` does.
 
-    def step() -> tuple[float, float]:
+    Args:
+        model: a compiled model.
+        data: the batch.
+    """
+
+    @abc.abstractmethod
+    def __init__(self, model: keras.Model, data: Batch) -> None: ...
+
+    @abc.abstractmethod
+    def _run(self) -> Any:
+        """Starts a step, and gives its logs."""
+
+    def timed(self) -> tuple[float, float]:
+        """Runs a step: its wall and processor seconds."""
         wall, processor = time.perf_counter(), time.process_time()
-        logs = model.train_function(batches)
-        float(logs["loss"])  # waits for the end of the step
+        float(self._run()["loss"])  # waits for the end of the step
         return time.perf_counter() - wall, time.process_time() - processor
 
-    return step
+    @abc.abstractmethod
+    def sync(self) -> None:
+        """Lets the model's variables hold what the last step has left."""
+
+    @abc.abstractmethod
+    def operations(self) -> Counter[str]:
+        """How many operations of each type the traced step has."""
 
 
-def operations(model: keras.Model, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, int]:
-    """How many operations of each type the traced step has."""
-    graph = tf.function(model.train_step).get_concrete_function(data).graph
-    counts: dict[str, int] = {}
-    for operation in graph.get_operations():
-        counts[operation.type] = counts.get(operation.type, 0) + 1
-    return counts
+class OnTensorFlow(Steps):
+    """Steps that are a TensorFlow graph."""
+
+    def __init__(self, model: keras.Model, data: Batch) -> None:
+        import tensorflow as tf
+
+        self._model = model
+        self._data = tuple(map(tf.constant, data))
+        self._batches = iter(tf.data.Dataset.from_tensors(self._data).cache().repeat())
+        model.make_train_function()
+
+    def _run(self) -> Any:
+        return self._model.train_function(self._batches)
+
+    def sync(self) -> None:
+        """Nothing to do: a step changes the variables themselves."""
+
+    def operations(self) -> Counter[str]:
+        """How many operations of each type the traced step has."""
+        import tensorflow as tf
+
+        step = tf.function(self._model.train_step)
+        graph = step.get_concrete_function(self._data).graph
+        return Counter(operation.type for operation in graph.get_operations())
+
+
+class OnJax(Steps):
+    """Steps that are a program of JAX."""
+
+    def __init__(self, model: keras.Model, data: Batch) -> None:
+        import jax
+
+        self._model, self._data = model, jax.device_put(data)
+        model.train_on_batch(*data)
+        self._state = model._get_jax_state(True, True, True, True)
+
+    def _run(self) -> Any:
+        logs, self._state = self._model.train_function(self._state, iter([self._data]))
+        return logs
+
+    def sync(self) -> None:
+        """Puts the state of the last step into the variables."""
+        model = self._model
+        lists = (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+        for variables, values in zip(lists, self._state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    def operations(self) -> Counter[str]:
+        """How many operations of each type the traced step has."""
+        import jax
+
+        program = jax.make_jaxpr(self._model.train_step)(self._state, self._data)
+        return Counter(_primitives(program.jaxpr))
+
+
+def _primitives(program: Any) -> Iterator[str]:
+    """The names of all operations, of programs inside the program as well."""
+    for equation in program.eqns:
+        yield equation.primitive.name
+        for parameter in keras.tree.flatten(list(equation.params.values())):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _primitives(inner)
+
+
+_BACKENDS: dict[str, type[Steps]] = {"tensorflow": OnTensorFlow, "jax": OnJax}
+
+
+def steps_of(model: keras.Model, data: Batch) -> Steps:
+    """The steps of a model on Keras' backend in use."""
+    backend = keras.backend.backend()
+    if backend not in _BACKENDS:
+        raise ValueError(
+            f"KERAS_BACKEND must be one of {', '.join(_BACKENDS)}. Received: {backend}"
+        )
+    return _BACKENDS[backend](model, data)
 
 
 def measure(case: str, optimizer: str, pairs: int, warmup: int) -> dict[str, object]:
@@ -108,26 +203,28 @@ def measure(case: str, optimizer: str, pairs: int, warmup: int) -> dict[str, obj
     data = batch(case)
     plain = build(case, optimizer, wrapped=False)
     model = build(case, optimizer, wrapped=True)
-    steps = [stepper(plain, data), stepper(model, data)]
+    runs = [steps_of(plain, data), steps_of(model, data)]
     for _ in range(warmup):
-        for step in steps:
-            step()
+        for run in runs:
+            run.timed()
     both = np.zeros((pairs, 2, 2))
     for pair in range(pairs):
         # Every other pair starts with the other model, so that a drift cancels.
         for which in (0, 1) if pair % 2 else (1, 0):
-            both[pair, which] = steps[which]()
+            both[pair, which] = runs[which].timed()
     times, processor = both[..., 0], both[..., 1]
+    for run in runs:
+        run.sync()
     updates = []
     for epoch in range(EPOCH, EPOCH + 3):
         start = time.perf_counter()
         model.update_masks(epoch)
         updates.append(time.perf_counter() - start)
-    before, after = operations(plain, data), operations(model, data)
+    before, after = (run.operations() for run in runs)
     added = {
-        kind: after[kind] - before.get(kind, 0)
+        kind: after[kind] - before[kind]
         for kind in after
-        if after[kind] != before.get(kind, 0)
+        if after[kind] != before[kind]
     }
     return {
         "network": case,
@@ -142,9 +239,13 @@ def measure(case: str, optimizer: str, pairs: int, warmup: int) -> dict[str, obj
         "plain_operations": sum(before.values()),
         "added_operations": sum(added.values()),
         "added_by_type": added,
-        "weight_bytes": sum(w.numpy().nbytes for w in model.weights),
-        "mask_bytes": sum(w.numpy().nbytes for w in model.pruning_state.weights),
+        "weight_bytes": _bytes(model.weights),
+        "mask_bytes": _bytes(model.pruning_state.weights),
     }
+
+
+def _bytes(variables: list[keras.Variable]) -> int:
+    return sum(keras.ops.convert_to_numpy(variable).nbytes for variable in variables)
 
 
 def quartiles(values: np.ndarray) -> list[float]:
@@ -184,13 +285,14 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output",
         None,
-        "Directory for step_overhead_<optimizer>.json; none if not given.",
+        "Directory for step_overhead_<optimizer>.json, with the backend's name if that "
+        "is not TensorFlow; none if not given.",
     )
 
 
 def main(_: list[str]) -> None:
     """Measures all cases."""
-    optimizer = flags.FLAGS.optimizer
+    optimizer, backend = flags.FLAGS.optimizer, keras.backend.backend()
     results = []
     for case in dict.fromkeys(flags.FLAGS.network):
         pairs, warmup = flags.FLAGS.pairs, flags.FLAGS.warmup
@@ -200,11 +302,12 @@ def main(_: list[str]) -> None:
     if flags.FLAGS.output:
         record = {
             "processor": f"{platform.machine()}, {os.cpu_count()} cores",
-            "tensorflow": tf.__version__,
+            backend: importlib.metadata.version(backend),
             "keras": keras.__version__,
             "results": results,
         }
-        path = pathlib.Path(flags.FLAGS.output) / f"step_overhead_{optimizer}.json"
+        case = optimizer if backend == "tensorflow" else f"{backend}_{optimizer}"
+        path = pathlib.Path(flags.FLAGS.output) / f"step_overhead_{case}.json"
         write_text(path, json.dumps(record, indent=1) + "\n")
 
 

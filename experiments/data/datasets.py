@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from experiments.data import sources
@@ -109,6 +110,14 @@ class Data:
     def test_batches(self, batch_size: int) -> tf.data.Dataset:
         """The test images in order, without augmentation."""
         return self._in_order(self.test, batch_size)
+
+    def arrays(
+        self, examples: tf.data.Dataset, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All of some examples as the network is tested on them, and their labels."""
+        batches = self._in_order(examples, batch_size).as_numpy_iterator()
+        images, labels = zip(*batches, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
 
     def _in_order(self, examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         def prepare(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -65,10 +65,7 @@ def load_data(settings: RunSettings) -> Data:
 
 def test_set(data: Data, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """All test images as the network takes them, and their labels."""
-    images, labels = zip(
-        *data.test_batches(batch_size).as_numpy_iterator(), strict=True
-    )
-    return np.concatenate(images), np.concatenate(labels)
+    return data.arrays(data.test, batch_size)
 
 
 def tflite_outputs(path: Path, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -119,11 +116,11 @@ def cost(model: keras.Model, path: Path) -> dict[str, int]:
 
 def environment() -> dict[str, Any]:
     """Versions and hardware, to stand beside a result."""
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("tensorflow", "keras", "numpy", "ai-edge-litert")
-    }
+    backend = keras.backend.backend()
+    names = dict.fromkeys(("tensorflow", backend, "keras", "numpy", "ai-edge-litert"))
+    versions = {name: importlib.metadata.version(name) for name in names}
     return {
+        "backend": backend,
         "python": platform.python_version(),
         "cpu": _processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+import keras
 import tensorflow as tf
 from absl import app, flags, logging
 
@@ -40,6 +41,7 @@ def launch(
             shown = " ".join(given) or "nothing"
             _end(f"Expected {_expected(arguments)} beside flags. Received: {shown}")
         _quiet()
+        _leave_accelerators()
         try:
             main(given)
         except (ValueError, FileNotFoundError, ImportError) as error:
@@ -65,6 +67,12 @@ def _quiet() -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         tf.get_logger().setLevel("WARNING")
+
+
+def _leave_accelerators() -> None:
+    """Keeps TensorFlow, which only feeds the other backends, off their devices."""
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")
 
 
 def _end(message: str) -> NoReturn:

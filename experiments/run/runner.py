@@ -15,6 +15,7 @@ import tensorflow as tf
 import pgmpf_tf
 from experiments.data.datasets import Data
 from experiments.networks import models
+from experiments.networks.precision import FILE_PRECISION, in_precision
 from experiments.run import evaluation, presentation, stages, strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.records import cost
@@ -43,6 +44,7 @@ def run(
         FileNotFoundError: if files of the data set or the baseline are missing.
         FolderInUse: if another process is at work in the folder.
     """
+    _check_backend(settings)
     keras.utils.set_random_seed(settings.seed)
     if settings.baseline is not None and not Path(settings.baseline).is_file():
         raise FileNotFoundError(
@@ -77,9 +79,31 @@ def _build(data: Data, settings: RunSettings) -> keras.Model:
             f"`num_classes` must be at least {data.num_classes}, the classes of "
             f"{settings.dataset}. Received: num_classes={classes}"
         )
-    return models.build(
+    model = models.build(
         settings.model, input_shape=data.input_shape, num_classes=classes
     )
+    return _in_training_precision(model, settings)
+
+
+def _in_training_precision(model: keras.Model, settings: RunSettings) -> keras.Model:
+    if settings.precision == FILE_PRECISION:
+        return model
+    return in_precision(model, settings.precision)
+
+
+def _check_backend(settings: RunSettings) -> None:
+    """Raises ValueError for what Keras' backend in use cannot do."""
+    needed = {
+        "on_device": ("jax", settings.on_device),
+        "strategy": ("tensorflow", settings.strategy != "none"),
+    }
+    for name, (backend, asked) in needed.items():
+        if asked and keras.backend.backend() != backend:
+            raise ValueError(
+                f"`{name}` needs KERAS_BACKEND={backend}. Received: "
+                f"{name}={getattr(settings, name)!r} with "
+                f"KERAS_BACKEND={keras.backend.backend()}"
+            )
 
 
 def _wrap(
@@ -130,7 +154,10 @@ def _train_pruned(
     settings = directory.settings
 
     def dense() -> keras.Model:
-        return keras.saving.load_model(directory.model_path("dense"), compile=False)
+        return _in_training_precision(
+            keras.saving.load_model(directory.model_path("dense"), compile=False),
+            settings,
+        )
 
     def make_model(teacher: keras.Model | None) -> keras.Model:
         model = dense() if settings.warm_start else _build(data, settings)

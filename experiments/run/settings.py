@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from pgmpf_tf import Budget, PruningConfig, schedules
+from experiments.run.values import parse
+from pgmpf_tf import Budget, PruningConfig
 from pgmpf_tf.budgets.budget import RESOURCES
 from pgmpf_tf.methods.config import PRESETS
 
@@ -121,6 +121,16 @@ class RunSettings:
         "machines, as the environment variable TF_CONFIG says.",
         choices=("none", "mirrored", "multi_worker"),
     )
+    precision: str = _setting(
+        "float32",
+        "What layers compute in while they are trained; files are float32.",
+        choices=("float32", "mixed_bfloat16"),
+    )
+    on_device: bool = _setting(
+        False,
+        "Keep the images in the accelerator's memory and augment them there; with "
+        "KERAS_BACKEND=jax, and for images of one size.",
+    )
     formats: tuple[str, ...] = _setting(
         ("saved_model", "tflite"), "What to export: any of saved_model, tflite, keras."
     )
@@ -226,7 +236,7 @@ class RunSettings:
             name, _, value = part.partition("=")
             if name not in RESOURCES or not value:
                 self._refuse("budget", f"name=fraction of {', '.join(RESOURCES)}")
-            fractions[name] = _parse(value)
+            fractions[name] = parse(value)
         try:
             return Budget(**fractions, strategy=self.selection)
         except TypeError as error:  # what comes from a command line is a value
@@ -249,7 +259,7 @@ class RunSettings:
             name, _, value = change.partition("=")
             if name not in fields or not value:
                 self._refuse("pruning", f"name=value of {', '.join(fields)}")
-            changes[name] = _parse(value)
+            changes[name] = parse(value)
         return PruningConfig.preset(self.method, pretrained=self.warm_start, **changes)
 
     def to_json(self) -> dict[str, Any]:
@@ -276,24 +286,6 @@ class RunSettings:
             for name, value in fields.items()
         }
         return cls(**values)
-
-
-def _parse(value: str) -> Any:
-    """The number, the truth value or the schedule that a text means, or the text."""
-    forms: dict[str, Callable[..., Any]] = {
-        **schedules.FORMS,
-        "every_epochs": schedules.every_epochs,
-    }
-    try:
-        node = ast.parse(value, mode="eval").body
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-            return ast.literal_eval(value)
-        form = forms[node.func.id]
-        args = [ast.literal_eval(part) for part in node.args]
-        named = {str(part.arg): ast.literal_eval(part.value) for part in node.keywords}
-    except (KeyError, SyntaxError, ValueError):
-        return value
-    return form(*args, **named)
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import pgmpf_tf
 from experiments.data.datasets import Data
+from experiments.networks.precision import FILE_PRECISION, in_precision
 from experiments.run import strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.records import EpochRecord
@@ -117,8 +118,13 @@ def _fit(
     first_epoch: int,
     record: EpochRecord,
 ) -> None:
+    source: Any = data
+    if settings.on_device:
+        from experiments.data.on_device import OnDevice
+
+        source = OnDevice(data)
     model.fit(
-        data.train_batches(
+        source.train_batches(
             settings.batch_size,
             seed=settings.seed,
             epochs=stage.epochs,
@@ -127,7 +133,7 @@ def _fit(
         epochs=stage.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=data.steps(settings.batch_size),
-        validation_data=data.validation_batches(settings.batch_size),
+        validation_data=source.validation_batches(settings.batch_size),
         callbacks=[record, _End(stage)],
         # Without a terminal a progress bar is a flood of lines.
         verbose=1 if sys.stdout.isatty() else 2,
@@ -155,6 +161,8 @@ def _finish(stage: Stage, directory: RunDirectory) -> None:
     trained = keras.saving.load_model(checkpoint, compile=stage.until_final)
     if stage.name == "dense" and isinstance(trained, pgmpf_tf.PrunedModel):
         trained = keras.Model(trained.input, trained.output, name=trained.name)
+    if directory.settings.precision != FILE_PRECISION and not stage.until_final:
+        trained = in_precision(trained, FILE_PRECISION)
     directory.save_model(trained, directory.model_path(stage.name))
     checkpoint.unlink()
 

@@ -321,6 +321,7 @@ def test_pruning_from_scratch_needs_no_dense_network(tmp_path, monkeypatch):
         ({"dataset": "letters"}, ValueError, "letters"),
         ({"baseline": "nowhere.keras"}, FileNotFoundError, "nowhere.keras"),
         ({"data_dir": "nowhere"}, FileNotFoundError, "nowhere"),
+        ({"on_device": True}, ValueError, "`on_device` needs KERAS_BACKEND=jax"),
     ],
 )
 def test_what_cannot_run_is_refused_before_training(tmp_path, changes, error, message):
