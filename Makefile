@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -qq
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-all test-backends docs clean
+.PHONY: demo test test-all test-backends features docs clean
 
 demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
@@ -24,14 +24,25 @@ test: $(VENV)/with-test
 test-all: $(VENV)/with-test
 	$(PYTEST) -m ""
 
-# On JAX and on PyTorch, each in an environment without TensorFlow; and whether their
-# masks are those of TensorFlow. TESTS selects some of the tests.
-test-backends: TESTS ?= tests/backends tests/training tests/scores tests/budgets \
-	tests/methods tests/test_compaction.py tests/test_profiling.py
+# On JAX and on PyTorch, each in an environment without TensorFlow; then beside it:
+# whether masks are the same, files, launchers. TESTS and BESIDE select some of them.
+ANYWHERE := tests/backends tests/training tests/scores tests/budgets tests/methods \
+	tests/exporting/test_writing.py tests/test_compaction.py tests/test_profiling.py
+test-backends: TESTS ?= $(ANYWHERE)
+test-backends: BESIDE ?= tests/training/test_agreement.py tests/test_backends.py \
+	tests/exporting/test_writing.py
 test-backends: $(VENV)-jax/ready $(VENV)-torch/ready $(VENV)/with-test
 	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(TESTS)
 	KERAS_BACKEND=torch $(VENV)-torch/bin/python -m pytest $(TESTS)
-	$(BIN)/python -m pytest tests/training/test_agreement.py
+	$(BIN)/python -m pytest -m "" $(BESIDE)
+
+# What works on which backend, for docs/backends.md: the outcomes of marked tests.
+FEATURES := -m feature --features=experiments/results/backends_
+features: $(VENV)-jax/ready $(VENV)-torch/ready $(VENV)/with-test
+	$(BIN)/python -m pytest $(FEATURES)tensorflow.json
+	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(FEATURES)jax.json $(ANYWHERE)
+	KERAS_BACKEND=torch $(VENV)-torch/bin/python -m pytest $(FEATURES)torch.json \
+		$(ANYWHERE)
 
 # Not the package itself, which would bring TensorFlow: it is run from here.
 $(VENV)-%/ready: pyproject.toml

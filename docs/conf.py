@@ -26,7 +26,10 @@ exclude_patterns = ["conf.py", "picture.py", "support.py"]
 
 myst_enable_extensions = ["dollarmath", "substitution"]
 myst_heading_anchors = 3
-myst_substitutions = {"architectures": support.table()}
+myst_substitutions = {
+    "architectures": support.table(),
+    "features": support.features(),
+}
 
 # The guides are programs in the percent format; each build runs them.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}

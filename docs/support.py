@@ -1,4 +1,4 @@
-"""The support matrix, out of the files in experiments/results."""
+"""The support matrices, out of the files in experiments/results."""
 
 import json
 import re
@@ -115,3 +115,33 @@ def _known(figures: dict[str, str], names: set[str]) -> str:
         for name in sorted(names)
         if name.lower() in figures
     )
+
+
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+
+
+def features() -> str:
+    """One row for each feature that tests are marked with, as Markdown."""
+    rows = _outcomes()
+    lines = [f"| feature | {' | '.join(BACKENDS.values())} |", "| --- " * 4 + "|"]
+    for feature in sorted(rows, key=lambda name: name.strip("`").lower()):
+        cells = (_answer(rows[feature].get(backend, {})) for backend in BACKENDS)
+        lines.append(f"| {feature} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _outcomes() -> dict[str, dict[str, dict[str, int]]]:
+    """How many tests had which outcome, by feature and backend."""
+    found: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
+    for path in sorted(RESULTS.glob("backends_*.json")):
+        outcomes = json.loads(path.read_text("utf-8"))["outcomes"]
+        for backend, by_feature in outcomes.items():
+            for feature, counts in by_feature.items():
+                found[feature][backend] = counts
+    return found
+
+
+def _answer(counts: dict[str, int]) -> str:
+    if counts.get("failed"):
+        return "no"
+    return "yes" if counts.get("passed") else "-"

@@ -44,6 +44,7 @@ def assert_same(model, small):
 
 
 @pytest.mark.parametrize("coupling", ["grouped", "independent"])
+@pytest.mark.feature("`compact`")
 def test_a_residual_network_becomes_narrow(coupling):
     wrapped = masked(residual_network(), coupling=coupling)
     small = pgmpf_tf.compact(wrapped)

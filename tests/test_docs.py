@@ -59,7 +59,7 @@ def test_make_has_the_targets_that_are_named():
     targets = set(re.findall(r"(?m)^(\w+):", text(ROOT / "Makefile")))
     named = {name for page in PAGES for name in re.findall(r"`?make (\w+)", text(page))}
     assert {"demo", "test", "docs"} <= named & targets
-    assert named & {"demo", "test", "docs", "clean"} == named & targets
+    assert named & {"demo", "test", "docs", "clean", "features"} == named & targets
 
 
 def test_commands_name_modules_that_are_there():
@@ -147,6 +147,27 @@ def test_matrix_has_a_row_for_each_family():
     assert {"ResNet", "ResNetV2", "MobileNetV3", "ConvNeXt", "VGG"} <= cells.keys()
     assert cells["ResNet"][1] == "3"
     assert cells["VGG"][2] == "25%"
+
+
+def test_backends_have_features_that_were_seen_to_work():
+    table = runpy.run_path(str(DOCS / "support.py"))["features"]().splitlines()
+    assert table[0] == "| feature | TensorFlow | JAX | PyTorch |"
+    told = {row.split(" | ")[0].strip("| ") for row in table[2:]}
+    assert told
+    assert not [row for row in table if " no " in row]
+    tests = "".join(text(path) for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [feature for feature in told if feature not in tests]
+
+
+def test_what_is_installed_without_tensorflow_is_all_else_that_is_needed():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    (told,) = re.findall(
+        r"(?m)^pip install (keras .*) jax  # or",
+        "".join(blocks(DOCS / "backends.md", "sh")),
+    )
+    assert {*told.split()} == needed - {"tensorflow", "ai-edge-litert"}
 
 
 def test_changelog_begins_with_this_version():

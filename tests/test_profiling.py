@@ -91,6 +91,7 @@ def test_attention_is_its_projections_and_two_products():
     assert profile(model).macs == profile(projections).macs + products
 
 
+@pytest.mark.feature("`profile`")
 def test_a_shared_layer_costs_its_parameters_once_and_its_macs_per_call():
     inputs = keras.Input((8, 8, 3))
     shared = layers.Conv2D(3, 3, padding="same")

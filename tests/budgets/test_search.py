@@ -84,6 +84,7 @@ def test_a_budget_is_met_and_one_unit_less_would_not_do(
     assert max(one_less) > allowed
 
 
+@pytest.mark.feature("`Budget` of MACs and parameters")
 def test_several_budgets_are_all_met():
     dense = pgmpf_tf.profile(network())
     for budget in (Budget(macs=0.3, params=0.6), Budget(macs=0.6, params=0.3)):

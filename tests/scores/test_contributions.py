@@ -68,6 +68,7 @@ def test_scores_of_a_perceptron_by_hand():
     np.testing.assert_allclose(found["first"], expected, rtol=1e-4)
 
 
+@pytest.mark.feature("`criteria.Taylor` on data")
 def test_a_filter_contributes_what_the_loss_changes_by_when_it_is_scaled():
     model = convnet(dtype="float64")
     model.get_layer("norm").moving_variance.assign(np.arange(1.0, 9.0))

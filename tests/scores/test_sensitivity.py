@@ -44,6 +44,7 @@ def whole():
     return measure(compiled())
 
 
+@pytest.mark.feature("`sensitivity`")
 def test_each_value_is_that_of_a_model_pruned_there(whole):
     x, y = images_and_labels()
     assert whole.groups == ("first", "second")

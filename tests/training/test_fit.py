@@ -26,30 +26,34 @@ def compiled(model=None, optimizer=None, wrap_options=None, **options):
     return model
 
 
-WAYS = {
-    "graph": {},
-    "eager": {"run_eagerly": True},
-    "several steps at once": {"steps_per_execution": 3},
-}
-if keras.backend.backend() == "torch":
-    del WAYS["several steps at once"]  # Keras has it on the other two
+WAYS = [pytest.param({"run_eagerly": True}, id="eager")]
+if keras.backend.backend() != "torch":  # Keras has it on the other two
+    several = pytest.mark.feature("`steps_per_execution`")
+    WAYS.append(pytest.param({"steps_per_execution": 3}, id="several", marks=several))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_all_ways_to_run_a_step_agree(optimizer):
+def trained(optimizer, **options):
     x, y = images_and_labels()
-    results = {}
-    for name, options in WAYS.items():
-        model = compiled(optimizer=optimizer, **options)
-        model.fit(x, y, 8, epochs=3, shuffle=False, verbose=0)
-        assert_pruned(model)
-        results[name] = (model.get_weights(), model.masks())
-    weights, masks = results["graph"]
-    for name, (others, other_masks) in results.items():
-        for group, mask in masks.items():
-            np.testing.assert_array_equal(mask, other_masks[group], err_msg=name)
-        for value, other in zip(weights, others, strict=True):
-            np.testing.assert_allclose(value, other, atol=2e-3, err_msg=name)
+    model = compiled(optimizer=optimizer, **options)
+    model.fit(x, y, 8, epochs=3, shuffle=False, verbose=0)
+    assert_pruned(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained_by_default():
+    return {optimizer: trained(optimizer) for optimizer in ("sgd", "adam")}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_all_ways_to_run_a_step_agree(optimizer, way, trained_by_default):
+    expected, found = trained_by_default[optimizer], trained(optimizer, **way)
+    for group, mask in expected.masks().items():
+        np.testing.assert_array_equal(found.masks()[group], mask)
+    pairs = zip(found.get_weights(), expected.get_weights(), strict=True)
+    for value, other in pairs:
+        np.testing.assert_allclose(value, other, atol=2e-3)
 
 
 def dense():
@@ -67,6 +71,7 @@ def dense():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.feature("`jit_compile`")
 def test_xla_agrees(optimizer):
     x, y = images_and_labels()
     weights = []
@@ -88,6 +93,7 @@ def test_xla_agrees(optimizer):
         ("float16", "adam"),
     ],
 )
+@pytest.mark.feature("mixed precision")
 def test_reduced_precision(policy, optimizer):
     keras.config.set_dtype_policy(policy)
     try:
@@ -165,6 +171,7 @@ def trained_on_arrays():
 
 
 @pytest.mark.parametrize("kind", DATA)
+@pytest.mark.feature("`fit` on arrays, datasets, PyDatasets, generators")
 def test_all_kinds_of_data_train_alike(kind, trained_on_arrays):
     other = compiled()
     other.fit(**DATA[kind](), epochs=2, shuffle=False, verbose=0)
@@ -260,6 +267,7 @@ def tensorboard(directory):
         yield keras.callbacks.TensorBoard(directory)
 
 
+@pytest.mark.feature("callbacks of Keras")
 def test_the_callbacks_of_keras(tmp_path):
     x, y = images_and_labels()
     model = compiled()

@@ -46,6 +46,7 @@ def by_hand(model, optimizer, update_options):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.feature("a training loop of one's own")
 def test_a_loop_of_one_s_own_equals_fit(compiled):
     model, other = (
         wrap(convnet(), 0.5, seed=5, epochs=EPOCHS),
@@ -230,6 +231,7 @@ def distiller():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.feature("a `train_step` of one's own")
 def test_a_step_of_the_user_s_own_runs_and_is_masked(optimizer, tmp_path):
     x, y = images_and_labels()
     teacher = convnet("teacher")

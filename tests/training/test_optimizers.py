@@ -71,10 +71,26 @@ UPDATES = (
 )
 
 
+FEATURES = {
+    "accumulation": "gradient accumulation",
+    "average that overwrites": "moving averages of weights (`use_ema`)",
+    "average": "moving averages of weights (`use_ema`)",
+    "clipnorm": "clipping of gradients",
+    "clipvalue": "clipping of gradients",
+    "global clipnorm": "clipping of gradients",
+    "loss scale": "`LossScaleOptimizer`",
+}
+
+
+def case(name, suppress):
+    marks = [pytest.mark.feature(FEATURES[name])] if name in FEATURES else []
+    return pytest.param(name, suppress, marks=marks)
+
+
 @pytest.mark.parametrize(
     ("name", "suppress"),
-    [(name, "gradient") for name in OPTIMIZERS]
-    + [(name, "update") for name in UPDATES],
+    [case(name, "gradient") for name in OPTIMIZERS]
+    + [case(name, "update") for name in UPDATES],
 )
 def test_a_hard_masked_filter_stays_exactly_zero(name, suppress):
     # With asrfp nothing is suppressed before the end: momenta of the filters that
@@ -205,6 +221,7 @@ def test_scaled_rates_move_weights_as_scaled_steps_do(name, monkeypatch):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 @pytest.mark.parametrize("suppress", ["auto", "update"])
+@pytest.mark.feature('`suppress="update"`')
 def test_a_suppressed_filter_moves_a_tenth_as_far_under_adam(suppress, weight_decay):
     # A step small enough for the gradient to stay as it is for 50 steps.
     def optimizer():

@@ -125,6 +125,7 @@ def trained(model, x):
 @pytest.mark.parametrize(
     "make", [two_norms, nested, subclassed, channels_first, half_precision]
 )
+@pytest.mark.feature("`recalibrate`")
 def test_after_one_batch_predict_gives_what_training_gives(make):
     model = randomize(make())
     frozen = [layer.trainable for layer in model._flatten_layers()]

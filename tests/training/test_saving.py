@@ -61,6 +61,7 @@ def largest_weight(filters):
     return np.abs(filters).max(axis=1)
 
 
+@pytest.mark.feature("`.keras` files of wrapped models")
 def test_a_saved_model_goes_on_as_if_nothing_had_happened(tmp_path):
     model = compiled(
         epochs=6,
@@ -168,6 +169,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.feature("`kill -9`, then resume")
 def test_a_run_killed_in_mid_epoch_ends_as_the_uninterrupted_one(tmp_path):
     program = ("-m", "tests.training.resume_program")
     killed = run(*program, tmp_path, 3, 1)

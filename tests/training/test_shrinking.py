@@ -119,6 +119,7 @@ def test_it_goes_on_where_branches_kept_different_channels():
     assert distance(after(model), after(small)) < 1e-5
 
 
+@pytest.mark.feature("`compact(compile=True)`")
 def test_it_goes_on_as_a_graph_and_under_mixed_precision():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

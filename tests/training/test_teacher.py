@@ -179,6 +179,7 @@ def test_without_distillation_training_is_what_it_was():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.feature("`Distillation`")
 def test_the_model_draws_near_its_teacher_which_stays():
     teacher = taught_by()
     before = teacher.get_weights()

@@ -37,6 +37,7 @@ def by_hand(model, optimizer):
         model.update_masks(epoch, optimizer)
 
 
+@pytest.mark.feature("a training loop of one's own")
 def test_a_loop_of_one_s_own_equals_fit():
     model = wrap(convnet(), 0.5, seed=5, epochs=EPOCHS)
     by_hand(model, keras.optimizers.SGD(0.05, momentum=0.9))
@@ -67,6 +68,7 @@ class OwnStep(keras.Model):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.feature("a `train_step` of one's own")
 def test_a_step_of_the_user_s_own_is_masked_alike(optimizer):
     x, y = images_and_labels(8)
     results = []

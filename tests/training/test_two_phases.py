@@ -86,6 +86,7 @@ def test_callbacks_and_history_see_one_run():
         ),
     ],
 )
+@pytest.mark.feature("`fit_and_shrink`")
 def test_the_small_network_ends_as_the_masked_one_would(optimizer):
     masked = wrapped(optimizer())
     masked.fit(X, Y, 8, epochs=EPOCHS, shuffle=False, verbose=0)
