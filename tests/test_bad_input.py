@@ -61,7 +61,15 @@ MADE_BY_THE_LIBRARY = {
 }
 """Classes that users get, and do not make."""
 
-FORMULAS = {"l1", "l2", "geometric_median", "batchnorm_scale", "taylor"}
+FORMULAS = {
+    "l1",
+    "l2",
+    "geometric_median",
+    "batchnorm_scale",
+    "taylor",
+    "activation",
+    "variance",
+}
 """Functions that the library calls with arrays of its own."""
 
 BASES = {"Criterion", "Curve", "EveryEpochs", "Schedule"}

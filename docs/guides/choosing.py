@@ -118,7 +118,9 @@ model.pruning_summary()
 # The filters with the lowest scores go. The default is the norm of their weights,
 # `"l2"`; others are `"l1"`, `"geometric_median"`, `"batchnorm_scale"` and `"random"`.
 # What belongs to a criterion goes into its object; `Taylor` scores by how much filters
-# contribute to the loss on some data.
+# contribute to the loss on some data, `Activation` by how much they put out on them,
+# and `Variance` by how much that varies. These two need no targets, and forward passes
+# only.
 
 # %%
 contribution = criteria.Taylor((x_train[:512], y_train[:512]), loss)
@@ -127,6 +129,7 @@ for name, criterion in {
     "L2 norm": "l2",
     "L2 norm, relative to its layer": criteria.L2(combine="mean", normalize=True),
     "contribution to the loss": contribution,
+    "activations": criteria.Activation(x_train[:512]),
 }.items():
     print(f"{name}: ", end="")
     prune(0.3, criterion=criterion)

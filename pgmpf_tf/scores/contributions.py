@@ -63,11 +63,7 @@ def contributions(
     Raises:
         ValueError: if there are no data or several workers, whose masks would part.
     """
-    if backend.has_several_workers(model):
-        raise ValueError(
-            "A criterion that needs data cannot be used with several workers: each "
-            "would score its own data, and their masks would differ."
-        )
+    check_one_worker(model)
     variables = list({id(m.variable): m.variable for m in members}.values())
 
     def products(x: Any, y: Any, weights: Any) -> list[Any]:
@@ -94,6 +90,15 @@ def contributions(
     return [np.stack(of_member, axis=-1) for of_member in zip(*found, strict=True)]
 
 
+def check_one_worker(model: keras.Model) -> None:
+    """Raises ValueError if there are several workers, whose masks would part."""
+    if backend.has_several_workers(model):
+        raise ValueError(
+            "A criterion that needs data cannot be used with several workers: each "
+            "would score its own data, and their masks would differ."
+        )
+
+
 def check_fits(models: Sequence[keras.Model], data: Any, loss: Any) -> None:
     """Raises ValueError if a model cannot be scored on data; nothing is computed.
 
@@ -114,14 +119,36 @@ def check_fits(models: Sequence[keras.Model], data: Any, loss: Any) -> None:
             outputs = models[0](x, training=False)
             return outputs if loss is None else loss(y, outputs, weights)
 
-        try:
-            keras_backend.compute_output_spec(value, *_specs((x, y, weights)))
-        except Exception as error:  # whatever a layer or a loss raises
-            raise ValueError(
-                "`data` must fit the model's inputs, "
-                f"{_shapes(models[0].input)}, and its loss. Received: data with "
-                f"batches of x {_shapes(x)} and y {_shapes(y)}: {error}"
-            ) from error
+        _ask_shapes(models[0], value, (x, y, weights), ", and its loss")
+
+
+def check_inputs(models: Sequence[keras.Model], data: Any) -> None:
+    """Raises ValueError if a model cannot be called on data; nothing is computed.
+
+    Args:
+        models: as for `measure`.
+        data: as for `measure`; targets are not looked at.
+    """
+    for x, y, weights in batches("data", data, 1):
+
+        def value(x: Any, y: Any, weights: Any) -> Any:
+            return models[0](x, training=False)
+
+        _ask_shapes(models[0], value, (x, y, weights), "")
+
+
+def _ask_shapes(
+    model: keras.Model, function: Callable[..., Any], batch: Any, more: str
+) -> None:
+    try:
+        keras_backend.compute_output_spec(function, *_specs(batch))
+    except Exception as error:  # whatever a layer or a loss raises
+        x, y, _ = batch
+        targets = "" if y is None else f" and y {_shapes(y)}"
+        raise ValueError(
+            f"`data` must fit the model's inputs, {_shapes(model.input)}{more}. "
+            f"Received: data with batches of x {_shapes(x)}{targets}: {error}"
+        ) from error
 
 
 def check_repeatable(name: str, data: Any) -> None:

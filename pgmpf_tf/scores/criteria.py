@@ -28,6 +28,7 @@ import numpy as np
 from pgmpf_tf._checks import check_callable, check_seed, received
 from pgmpf_tf.channels.units import Group, Member
 from pgmpf_tf.scores import contributions
+from pgmpf_tf.scores.activations import Activation, Variance, activation, variance
 from pgmpf_tf.scores.criterion import Criterion
 
 if TYPE_CHECKING:  # in `typing` from Python 3.11 on
@@ -37,6 +38,7 @@ __all__ = [
     "CRITERIA",
     "L1",
     "L2",
+    "Activation",
     "BatchNormScale",
     "Criterion",
     "Custom",
@@ -44,12 +46,15 @@ __all__ = [
     "Random",
     "Scorer",
     "Taylor",
+    "Variance",
+    "activation",
     "batchnorm_scale",
     "geometric_median",
     "l1",
     "l2",
     "resolve",
     "taylor",
+    "variance",
 ]
 
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -332,6 +337,8 @@ CRITERIA: Mapping[str, type[Criterion]] = {
     "geometric_median": GeometricMedian,
     "batchnorm_scale": BatchNormScale,
     "taylor": Taylor,
+    "activation": Activation,
+    "variance": Variance,
     "random": Random,
 }
 """The criteria by name."""

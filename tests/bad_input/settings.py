@@ -170,6 +170,16 @@ TARGETS = {
             **OF_CRITERION,
         },
     ),
+    "criteria.Activation": Target(
+        criteria.Activation,
+        {"data": X},
+        {"data": [wrong_type("train"), wrong_type(3), *ONCE], **OF_CRITERION},
+    ),
+    "criteria.Variance": Target(
+        criteria.Variance,
+        {"data": X},
+        {"data": [wrong_type("train"), wrong_type(3), *ONCE], **OF_CRITERION},
+    ),
     "criteria.Random": Target(
         criteria.Random,
         {},
