@@ -24,6 +24,7 @@ from pgmpf_tf.channels.nodes import (
     takes_masks,
 )
 from pgmpf_tf.channels.origins import Origin, cut_origins, whole_origins
+from pgmpf_tf.inserting import Inserting
 from pgmpf_tf.rules import Barrier, Rebuilt, Weights
 
 
@@ -120,34 +121,33 @@ a file, and Python allows about a thousand calls.
 """
 
 
-class _Rewriter:
+class _Rewriter(Inserting):
     """Calls the remaining operations, with what is left of their weights.
 
     It is the `Builder` of the functions that rules answer with.
     """
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
+        super().__init__(deep=len(graph.nodes) > DEEP)
         self.graph = graph
         self.weights = weights
         self.tensors: dict[int, keras.KerasTensor] = {}
         self.kept: dict[int, Array] = {}
         self.operations: dict[tuple[Any, ...], keras.Operation] = {}
-        self.named_operations: dict[str, keras.Operation] = {}
         self.reusable = False
         self.unloaded: list[tuple[keras.Operation, Mapping[str, str] | None]] = []
         self.whole: list[tuple[keras.Operation, keras.Operation]] = []
         self.cut: list[tuple[keras.Operation, Step, Mapping[str, str]]] = []
         self.adapted: dict[tuple[Any, ...], keras.KerasTensor] = {}
-        self.names: set[str] = set()
         self.free: set[str] = set()
-        self.deep = len(graph.nodes) > DEEP
 
     def rewrite(self, steps: list[Step], name: str) -> keras.Model:
         function = self.graph.function
         for tensor, old in zip(self.graph.inputs, function.inputs, strict=True):
             layer = old._keras_history.operation
             self._set(tensor, self._input(layer), everything(len(tensor.shape)))
-        self.free = {step.node.operation.name for step in steps}
+        self.reference = self.tensors[id(self.graph.inputs[0])]
+        self.free = {step.node.name for step in steps}
         self.names |= self.free
         for step in steps:
             self._call(step)
@@ -180,7 +180,7 @@ class _Rewriter:
             return value
         taken = self.named_operations.get(name)
         if taken is not None:
-            taken.name = self._unique(name)
+            taken.name = self.unique(name)
         self.names.add(name)
         return keras.layers.Identity(name=name)(value)
 
@@ -222,20 +222,19 @@ class _Rewriter:
         old, config = node.operation, config or {}
         key = id(old), type(old), repr(sorted(config.items()))
         if key not in self.operations:
-            new = self._copied(old, config)
+            new = self._copied(node, config)
             self.operations[key] = new
             if new is not old:
                 self.unloaded.append((new, None))
                 self.named_operations[new.name] = new
         return self.operations[key]
 
-    def _copied(
-        self, old: keras.Operation, config: Mapping[str, Any]
-    ) -> keras.Operation:
-        if self.reusable and old.name in self.free:
+    def _copied(self, node: Node, config: Mapping[str, Any]) -> keras.Operation:
+        old = node.operation
+        if self.reusable and old.name == node.name and old.name in self.free:
             self.free.discard(old.name)
             return old
-        name = self._name(old)
+        name = self._name(node)
         try:
             return type(old).from_config(old.get_config() | config | {"name": name})
         except Exception:
@@ -253,7 +252,7 @@ class _Rewriter:
         """Another layer in its place; see `pgmpf_tf.rules.Builder`."""
         key = id(node.operation), kind, repr(sorted(config.items()))
         if key not in self.operations:
-            new = kind(**config, name=self._name(node.operation))
+            new = kind(**config, name=self._name(node))
             self.operations[key] = self.named_operations[new.name] = new
             self.unloaded.append((new, weights))
         return self.operations[key]
@@ -278,7 +277,7 @@ class _Rewriter:
         inputs = keras.Input(batch_shape=x.shape, dtype=x.dtype)
         carrier = keras.Model(inputs, keras.layers.Identity()(inputs))
         carrier.supports_masking = True
-        carrier.name = self._unique(f"{x._keras_history.operation.name}_mask")
+        carrier.name = self.unique(f"{x._keras_history.operation.name}_mask")
         return carrier(x, mask=self._adapt(mask, everything(len(mask.shape))))
 
     def _without_mask(self, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -319,24 +318,17 @@ class _Rewriter:
         shared = {id(weight) for weight in self.graph.function.weights}
         return found + [Origin(w, w) for w in small.weights if id(w) in shared]
 
-    def _name(self, old: keras.Operation) -> str:
-        """The old name, once; then with a number that makes it unique."""
-        if old.name in self.free:
-            self.free.discard(old.name)
-            return old.name
-        return self._unique(old.name)
-
-    def _unique(self, name: str) -> str:
-        number = 1
-        while f"{name}_{number}" in self.names:
-            number += 1
-        self.names.add(f"{name}_{number}")
-        return f"{name}_{number}"
+    def _name(self, node: Node) -> str:
+        """The call's name, once; then with a number that makes it unique."""
+        if node.name in self.free:
+            self.free.discard(node.name)
+            return node.name
+        return self.unique(node.name)
 
     def _adapt(self, tensor: Tensor, required: Array) -> keras.KerasTensor:
         """The new tensor with exactly the required channels: more, or fewer."""
         value, kept = self.tensors[id(tensor)], self.kept[id(tensor)]
-        for axis in range(1, kept.ndim):
+        for axis in range(kept.ndim):
             have, want = np.broadcast_arrays(
                 kept_along(kept, axis), kept_along(required, axis)
             )
@@ -346,52 +338,6 @@ class _Rewriter:
                     numbers = np.where(have, np.cumsum(have) - 1, -1)[want]
                     self.adapted[key] = self.gather(value, axis, numbers)
                 value = self.adapted[key]
-        return value
-
-    def gather(
-        self, value: keras.KerasTensor, axis: int, numbers: Array
-    ) -> keras.KerasTensor:
-        """Channels `numbers` along an axis, with zeros where one is -1.
-
-        A gather along the first axis copies whole planes: transposed, it is several
-        times faster in TFLite than one along the last (and the padding stays in
-        XNNPACK). Channels in one run need only the padding.
-        """
-        width = value.shape[axis]
-        rank = len(value.shape)
-        name = value._keras_history.operation.name
-
-        def pad(
-            x: keras.KerasTensor, at: int, pair: tuple[int, int]
-        ) -> keras.KerasTensor:
-            widths = [(0, 0)] * rank
-            widths[at] = pair
-            return self.named(keras.ops.pad(x, widths), f"{name}_pad")
-
-        before = int(np.argmax(numbers == 0))
-        after = len(numbers) - before - width
-        if np.array_equal(numbers[before : before + width], np.arange(width)) and (
-            (numbers >= 0).sum() == width
-        ):
-            return pad(value, axis, (before, after))
-        places = [int(n) if n >= 0 else width for n in numbers]
-        if self.deep:
-            padded = pad(value, axis, (0, 1)) if (numbers < 0).any() else value
-            taken = keras.ops.take(padded, places, axis=axis)
-            return self.named(taken, f"{name}_take")
-        order = [axis, *(a for a in range(rank) if a != axis)]
-        back = [int(a) for a in np.argsort(order)]
-        moved = self.named(keras.ops.transpose(value, order), f"{name}_transpose")
-        if (numbers < 0).any():
-            moved = pad(moved, 0, (0, 1))
-        taken = self.named(keras.ops.take(moved, places, axis=0), f"{name}_take")
-        return self.named(keras.ops.transpose(taken, back), f"{name}_transpose")
-
-    def named(self, value: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        """Give the operation that made a tensor a name that is free in this model."""
-        operation = value._keras_history.operation
-        operation.name = self._unique(name)
-        self.named_operations[operation.name] = operation
         return value
 
 

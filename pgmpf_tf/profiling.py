@@ -133,12 +133,12 @@ def profile(model: keras.Model) -> Profile:
         rule = rule_for(operation)
         counts = [macs_of(node, rule, Sizes.of(node)) for node in nodes]
         if None in counts:
-            uncounted.append(operation.name)
+            uncounted.append(nodes[0].name)
         own = [w for w in getattr(operation, "weights", ()) if id(w) not in seen]
         seen |= {id(w) for w in own}
         rows.append(
             LayerProfile(
-                name=operation.name,
+                name=nodes[0].name,
                 type=type(operation).__name__,
                 output_shape=tuple(nodes[0].outputs[0].shape),
                 macs=sum(macs for macs in counts if macs is not None),
@@ -155,9 +155,10 @@ def profile(model: keras.Model) -> Profile:
 def macs_of(node: Node, rule: Rule, sizes: Sizes) -> int | None:
     """Multiply-accumulates of a call of some size for one sample; None: unknown."""
     try:
-        return rule.macs(node, sizes)
+        macs = rule.macs(node, sizes)
     except NoRule:
-        return Barrier().macs(node, sizes)
+        macs = Barrier().macs(node, sizes)
+    return None if macs is None else macs * node.outputs[0].copies
 
 
 _CONVOLUTIONS = tuple(

@@ -17,6 +17,30 @@ class Unknown(layers.Layer):
         return x + ops.roll(x, 1, axis=-1)
 
 
+class Composite(layers.Layer):
+    """A part of a graph inside a layer, with weights of the layer's own around it."""
+
+    def __init__(self, inner, kind, **options):
+        super().__init__(**options)
+        self.inner, self.kind = inner, kind
+
+    def build(self, shape):
+        width = self.inner.output.shape[-1]
+        self.scale = self.add_weight(shape=(width,), name="scale")
+        self.offset = self.add_weight(shape=(1, 1, width), name="offset")
+        if self.kind == "matrix":
+            self.matrix = self.add_weight(shape=(width, width), name="matrix")
+
+    def call(self, x):
+        y = self.inner(x) * self.scale
+        if self.kind == "matrix":
+            return ops.matmul(y, self.matrix) + self.offset
+        if self.kind == "token":
+            token = ops.broadcast_to(self.offset, (ops.shape(x)[0], *y.shape[1:]))
+            return ops.maximum(ops.concatenate([y, token], axis=1)[:, : y.shape[1]], 0)
+        return ops.tanh(y) + self.offset
+
+
 def randomize(model: keras.Model, seed: int = 0) -> None:
     """Random weights, and BatchNorm statistics far from their initial 0 and 1."""
     rng = np.random.default_rng(seed)
@@ -391,6 +415,24 @@ class GraphMaker:
         y = layers.Conv2D(width, 1, activation="relu")(inputs)
         y = layers.Conv2D(c, 1)(y)
         return keras.Model(inputs, inputs + y)
+
+    def step_composite(self, x):
+        """A layer around a few steps; sometimes called again on what it returns."""
+        inputs = keras.Input(x.shape[1:])
+        before, self.pool = self.pool, [inputs]
+        y = inputs
+        names = ("step_conv", "step_norm", "step_join_ops", "step_split", "step_shared")
+        for _ in range(self.rng.integers(1, 4)):
+            y = getattr(self, names[self.rng.integers(len(names))])(y)
+            self.pool.append(y)
+        self.pool = before
+        layer = Composite(
+            keras.Model(inputs, y), self.choice("matrix", "token", "tanh")
+        )
+        y = layer(x)
+        return layer(y) if y.shape == x.shape and self.rng.random() < 0.5 else y
+
+    step_composite_again = step_composite
 
 
 def random_model(seed: int, steps: int | None = None) -> keras.Model:

@@ -357,7 +357,7 @@ def test_layer_that_cannot_be_copied_is_shared():
             self.extra = table
 
         def call(self, x):
-            return x @ self.table + self.extra
+            return x @ self.table.value + self.extra  # not to be opened
 
         def get_config(self):
             raise NotImplementedError

@@ -15,13 +15,17 @@ import pgmpf_tf
 _ROOT = Path(__file__).parents[1]
 
 # From the lowest to the highest: a room knows its own layer and those below, only.
-_CHANNELS = ("arrays", "nodes", "masks", "graph", "sizes", "flow", "folding", "units")
+_CHANNELS = (
+    *("arrays", "nodes", "masks", "tracing", "stand_ins", "merging", "opening"),
+    *("graph", "sizes", "flow", "folding", "units"),
+)
 _LAYERS = [
     ["_checks", "_files", "_patterns"],
     [f"channels.{name}" for name in _CHANNELS],
     ["rules"],
     ["channels.analysis", "channels.elimination", "channels.origins"],
     ["profiling"],
+    ["inserting"],
     ["compaction"],
     ["folding"],
     ["backends"],

@@ -88,7 +88,12 @@ def unknown(rank: int) -> Array:
     return np.full((1,) * rank, np.nan)
 
 
-def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
+def reshape(
+    array: Array,
+    source: Shape,
+    target: Shape,
+    batch: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,)),
+) -> Array:
     """Move a channel array as a reshape moves the data.
 
     The two shapes are cut, from the right, into the smallest blocks of axes with equal
@@ -97,37 +102,53 @@ def reshape(array: Array, source: Sequence[int | None], target: Shape) -> Array:
 
     Args:
         array: channel array of the input.
-        source: the tensor's shape before, batch first.
+        source: the tensor's shape before.
         target: the tensor's shape after.
+        batch: the axes along which the batch lies, before and after.
 
     Raises:
-        NoRule: the batch axis is mixed with channels, or something varies along an
-            axis of unknown size.
+        NoRule: the batch axis is mixed with channels, or something varies along an axis
+            of unknown size.
     """
-    blocks, (before, after) = _blocks(tuple(source[1:]), tuple(target[1:]))
-    if any(size != 1 for size in array.shape[1 : 1 + before]):
-        raise NoRule("it mixes the batch axis with channels")
-    shape_in, shape_out = [array.shape[0]] + [1] * before, [1] * (1 + after)
-    for ins, outs in blocks:
-        sizes = [source[1 + a] for a in ins]
-        varies = any(array.shape[1 + a] != 1 for a in ins)
-        for a, size in zip(ins, sizes, strict=True):
+    source, target = _with_batch_sizes(source, target, batch)
+    shape_in: list[int] = []
+    shape_out: list[int] = []
+    for ins, outs in _blocks(source, target):
+        varies = any(array.shape[a] != 1 for a in ins)
+        if varies and None in (source[a] for a in ins):
+            raise NoRule("its channel axis has no fixed size")
+        if varies and not set(ins).isdisjoint(batch[0]):
+            raise NoRule("it mixes the batch axis with channels")
+        for a in ins:
             if varies:
-                array = expand(array, 1 + a, size)
-        shape_in += [array.shape[1 + a] for a in ins]
-        shape_out += [_known(target[1 + a]) if varies else 1 for a in outs]
+                array = expand(array, a, source[a])
+        shape_in += [array.shape[a] for a in ins]
+        shape_out += [_known(target[a]) if varies else 1 for a in outs]
     return np.reshape(array, shape_out)
 
 
-def _blocks(
-    source: Shape, target: Shape
-) -> tuple[list[tuple[range, range]], tuple[int, int]]:
-    """Ranges of axes of the two shapes that have equal products, left to right.
+def _with_batch_sizes(
+    source: Shape, target: Shape, batch: tuple[tuple[int, ...], tuple[int, ...]]
+) -> tuple[Shape, Shape]:
+    """The shapes with numbers for the batch, such that both have as many entries."""
+    if not (batch[0] and batch[1]):
+        return source, target
+    before = _product(source[: batch[0][0]] + source[batch[0][0] + 1 :])
+    after = _product(target[: batch[1][0]] + target[batch[1][0] + 1 :])
+    common = math.gcd(before, after) or 1
+    sizes = _A_PRIME * after // common, _A_PRIME * before // common
+    shapes = []
+    for shape, axes, size in zip((source, target), batch, sizes, strict=True):
+        shapes.append((*shape[: axes[0]], size, *shape[axes[0] + 1 :]))
+    return shapes[0], shapes[1]
 
-    Returns:
-        The ranges, and how many axes at the left of each shape are mixed with the
-        batch.
-    """
+
+_A_PRIME = 2**31 - 1
+"""Larger than the sizes of axes, so that no block ends inside the batch by accident."""
+
+
+def _blocks(source: Shape, target: Shape) -> list[tuple[range, range]]:
+    """Ranges of axes of the two shapes that have equal products, left to right."""
     i, j = len(source), len(target)
     blocks: list[tuple[range, range]] = []
     while i > 0 or j > 0:
@@ -142,10 +163,10 @@ def _blocks(
             if a == b:
                 break
             if (a < b and i == 0) or (b < a and j == 0):
-                return blocks, (end_i, end_j)
+                raise NoRule("it mixes the batch axis with channels")
             i, j = (i - 1, j) if a < b else (i, j - 1)
         blocks.insert(0, (range(i, end_i), range(j, end_j)))
-    return blocks, (0, 0)
+    return blocks
 
 
 def _known(size: int | None) -> int:

@@ -85,7 +85,13 @@ def _taken_behind(moved: Node, reader: Node, place: int, out: Tensor) -> list[No
     left = sorted(rest)
     order = [left.index(axis) for axis in rest]
     source = moved.inputs[0]
-    piece = Tensor(tuple(source.shape[axis] for axis in left), source.dtype, out.name)
+    piece = Tensor(
+        tuple(source.shape[axis] for axis in left),
+        source.dtype,
+        out.name,
+        batch=tuple(left.index(axis) for axis in source.batch),
+        copies=source.copies,
+    )
     straight = order == sorted(order)
     name = reader.operation.name
     take = Node(
@@ -94,11 +100,13 @@ def _taken_behind(moved: Node, reader: Node, place: int, out: Tensor) -> list[No
         {},
         [out if straight else piece],
         reader.path,
+        name=reader.name,
     )
     if straight:
         return [take]
     name = moved.operation.name
-    return [take, Node(Transpose(order, name=name), (piece,), {}, [out], moved.path)]
+    move = Transpose(order, name=name)
+    return [take, Node(move, (piece,), {}, [out], moved.path, name=moved.name)]
 
 
 def fold_gathers(graph: Graph) -> Graph:

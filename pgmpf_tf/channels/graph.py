@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.channels.arrays import NoRule
 from pgmpf_tf.channels.masks import carry_masks, with_masks
 from pgmpf_tf.channels.nodes import Arguments, Node, Tensor
+from pgmpf_tf.channels.opening import Nodes, open_call
+from pgmpf_tf.channels.tracing import may_be_opened
 
 
 @dataclass(eq=False)
@@ -51,8 +54,9 @@ def trace(model: keras.Model) -> Graph:
     """The graph of a built Functional or Sequential model.
 
     Nested Functional and Sequential models are inlined, once per call, with the
-    call's context (`training=False`, say) handed to their layers. A subclassed model
-    is traced by its `call` on symbolic inputs; where that fails it is one operation.
+    call's context (`training=False`, say) handed to their layers. A layer or model
+    without a rule is opened: traced by its `call` on symbolic inputs. Where that fails
+    it is one operation.
 
     Raises:
         TypeError: not a Keras model.
@@ -60,7 +64,7 @@ def trace(model: keras.Model) -> Graph:
     """
     function = functional_of(model)
     inputs = [_tensor(x) for x in function.inputs]
-    nodes: list[Node] = []
+    nodes = Nodes()
     outputs = _walk(function, inputs, {}, nodes, "")
     names = getattr(_functional(model), "output_names", None)
     if names is None or len(names) != len(outputs):
@@ -69,7 +73,26 @@ def trace(model: keras.Model) -> Graph:
     for calls in graph.calls().values():
         for node in calls:
             node.shared = len(calls) > 1
+    _name(graph)
     return graph
+
+
+def _name(graph: Graph) -> None:
+    """Gives operations of equal names names that tell them apart."""
+    calls = list(graph.calls().values())
+    count = collections.Counter(nodes[0].operation.name for nodes in calls)
+    taken = {name for name, number in count.items() if number == 1}
+    for nodes in calls:
+        name = nodes[0].operation.name
+        if count[name] > 1:
+            name = base = nodes[0].path.replace("/", "_")
+            number = 0
+            while name in taken:
+                number += 1
+                name = f"{base}_{number}"
+            taken.add(name)
+        for node in nodes:
+            node.name = name
 
 
 def _without_unused_masks(graph: Graph) -> Graph:
@@ -122,30 +145,6 @@ def functional_of(model: keras.Model, name: str = "model") -> keras.Model:
     return keras.Model(inputs, model(inputs), name=model.name)
 
 
-def _trace_subclassed(model: keras.Model, inputs: Any) -> keras.Model:
-    """The graph behind a subclassed model's `call`, sharing its layers.
-
-    Raises:
-        NoRule: its `call` does more than to call layers and keras.ops.
-    """
-    symbolic = tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype), inputs
-    )
-    try:
-        traced = keras.Model(symbolic, model.call(symbolic))
-    except Exception as error:  # anything at all may be in a user's call()
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise NoRule(
-            "its call() cannot be traced on symbolic inputs, use keras layers and "
-            f"keras.ops in it: {reason}"
-        ) from error
-    known = {id(variable) for variable in traced.variables}
-    lost = [v.path for v in model.trainable_variables if id(v) not in known]
-    if lost:
-        raise NoRule(f"its call() uses variables outside of its layers: {lost[:3]}")
-    return traced
-
-
 def _symbolic_inputs(shape: Any) -> Any:
     """Inputs for the shapes that a model was built for, in their structure."""
     if isinstance(shape, dict):
@@ -176,7 +175,15 @@ def _functional(operation: keras.Operation) -> keras.Model | None:
 
 
 def _tensor(x: keras.KerasTensor) -> Tensor:
-    return Tensor(tuple(x.shape), keras.backend.standardize_dtype(x.dtype), x.name)
+    shape = tuple(x.shape)
+    # An unknown size that is the only one is the batch's, wherever it lies.
+    moved = shape.count(None) == 1 and shape[0] is not None
+    return Tensor(
+        shape,
+        keras.backend.standardize_dtype(x.dtype),
+        x.name,
+        batch=(shape.index(None),) if moved else (0,),
+    )
 
 
 def _keras_nodes(function: keras.Model) -> Iterator[Any]:
@@ -190,7 +197,7 @@ def _walk(
     function: keras.Model,
     inputs: Sequence[Tensor],
     context: dict[str, Any],
-    nodes: list[Node],
+    nodes: Nodes,
     prefix: str,
 ) -> list[Tensor]:
     """Append the calls of `function` to `nodes`; return its output tensors.
@@ -222,6 +229,11 @@ def _walk(
             outputs = _inline(operation, (args, kwargs), context, nodes, f"{path}/")
         except NoRule as error:
             reason = str(error)
+        if outputs is None and may_be_opened(operation):
+            try:
+                outputs = open_call(operation, (args, kwargs), context, nodes, path)
+            except NoRule as error:
+                reason = str(error)
         if outputs is None:
             if same_shapes:
                 outputs = [_tensor(x) for x in keras_node.outputs]
@@ -239,7 +251,7 @@ def _inline(
     operation: keras.Operation,
     arguments: Arguments,
     context: dict[str, Any],
-    nodes: list[Node],
+    nodes: Nodes,
     prefix: str,
 ) -> list[Tensor] | None:
     """Walk into a nested model; None if it is none.
@@ -249,8 +261,10 @@ def _inline(
     """
     if not isinstance(operation, keras.Model):
         return None
-    args, kwargs = arguments
     inner = _inlinable(operation)
+    if inner is None:
+        return None
+    args, kwargs = arguments
     masks = tree.flatten(kwargs.get("mask"))
     extra = {
         name: value
@@ -260,8 +274,6 @@ def _inline(
     if set(extra) - {"training"} or len(args) + ("inputs" in kwargs) != 1:
         raise NoRule("it is called with several arguments")
     passed = args[0] if args else kwargs["inputs"]
-    if inner is None:
-        inner = _trace_subclassed(operation, passed)
     flat = tree.flatten(passed)
     if (
         isinstance(passed, dict) != isinstance(inner._inputs_struct, dict)

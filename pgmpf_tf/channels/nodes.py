@@ -25,6 +25,10 @@ class Tensor:
         dtype: its dtype.
         name: its name.
         size: its shape as `pgmpf_tf.channels.sizes` settles it; None before that.
+        batch: the axes along which the samples of a batch lie; none for what is made
+            of weights alone.
+        copies: how many entries along the batch axis each sample has (the windows
+            of an image, say).
         mask_holder: holds its mask; tensors that are one and the same object while the
             model runs have one holder.
     """
@@ -33,6 +37,8 @@ class Tensor:
     dtype: str
     name: str = ""
     size: Shape | None = None
+    batch: tuple[int, ...] = (0,)
+    copies: int = 1
     mask_holder: list[Tensor | None] = field(default_factory=lambda: [None])
 
     @property
@@ -53,8 +59,10 @@ class Node:
         operation: the Keras layer or operation that is called.
         args, kwargs: its call's arguments, with `Tensor`s for symbolic tensors.
         outputs: what the call returns, flat.
-        path: the names of the nested models it is in, and its own:
+        path: the names of the nested models and opened layers it is in, and its own:
             `"backbone/block1/conv"`.
+        name: its operation's name if no other operation of the graph has that; else
+            one made of the path: `"backbone_block1_conv"`.
         reason: why a layer made of layers is one operation of the graph.
         shared: whether the layer is called several times.
         is_mask: whether it computes a Keras mask, and the model does not call it.
@@ -71,6 +79,7 @@ class Node:
     outputs: list[Tensor]
     path: str = ""
     reason: str = ""
+    name: str = ""
     is_mask: bool = False
     shared: bool = False
     memo: dict[str, Any] = field(default_factory=dict)
@@ -82,6 +91,7 @@ class Node:
     def __post_init__(self) -> None:
         self.inputs, self.masks = [], []
         self.path = self.path or self.operation.name
+        self.name = self.name or self.operation.name
         fill_in(
             (self.args, self.kwargs),
             lambda tensor: self.inputs.append(tensor),
@@ -125,6 +135,22 @@ def fill_in(
         name: tree.map_structure(swap_mask if is_mask(name) else swap, value)
         for name, value in kwargs.items()
     }
+
+
+RULED: set[type] = set()
+"""The classes of layers that rules speak for. `pgmpf_tf.rules` fills it."""
+
+
+def ruled_class(kind: type) -> type | None:
+    """The class whose rule holds for a class of layers, if there is one.
+
+    A subclass shares its parent's rule only if it also shares its parent's `call`.
+    """
+    for parent in kind.__mro__:
+        if parent in RULED:
+            shared = getattr(kind, "call", None) is getattr(parent, "call", None)
+            return parent if shared else None
+    return None
 
 
 _TAKE_THEM_AS_ARGUMENTS = "keras.src.layers."

@@ -12,11 +12,12 @@ from keras import layers
 from keras.src.applications import convnext, inception_resnet_v2
 
 from pgmpf_tf._checks import received
+from pgmpf_tf.channels import stand_ins
 from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.folding import Gather
-from pgmpf_tf.channels.nodes import Node, Tensor
-from pgmpf_tf.rules import indexing, rearranging
+from pgmpf_tf.channels.nodes import RULED, Node, Tensor, ruled_class
+from pgmpf_tf.rules import indexing, opened, rearranging
 from pgmpf_tf.rules.along import Activation, Along
 from pgmpf_tf.rules.attention import GroupQueryAttention, MultiHeadAttention
 from pgmpf_tf.rules.base import Barrier, Layout, Rule, Sizes, count
@@ -93,6 +94,10 @@ _RULES: dict[type, Rule] = {
     convnext.LayerScale: PerChannel("gamma"),
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
     Gather: indexing.Gathering(),
+    stand_ins.Source: opened.Source(),
+    stand_ins.Constant: opened.Constant(),
+    stand_ins.BatchBroadcast: opened.Broadcast(),
+    stand_ins.Passing: opened.Passing(),
 }
 _RULES |= {getattr(layers, f"Conv{n}D"): Mixing("filters") for n in (1, 2, 3)}
 _RULES |= {getattr(layers, f"Conv{n}DTranspose"): TransposedConv() for n in (1, 2, 3)}
@@ -171,6 +176,8 @@ _OPERATIONS: dict[str, Rule] = {
     "LogSoftmax": Along(),
     "Sort": Along(keeps_zero=True),
     "Cumsum": Along(keeps_zero=True),
+    "BroadcastTo": opened.Broadcast(),
+    "ConvertToTensor": Identity(),
     "Cast": Identity(),
     "Copy": Identity(),
     "StopGradient": Identity(),
@@ -229,6 +236,7 @@ _OPERATIONS |= {
     ]
 }
 _BARRIER = Barrier()
+RULED.update(_RULES)
 
 
 def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
@@ -258,6 +266,7 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
             f"PerChannel(...), ...). {received('rule', rule)}"
         )
     _RULES[layer] = rule if isinstance(rule, Barrier) else Guarded(rule)
+    RULED.add(layer)
 
 
 def rule_for(operation: keras.Operation) -> Rule:
@@ -266,9 +275,9 @@ def rule_for(operation: keras.Operation) -> Rule:
     A subclass shares its parent's rule only if it also shares its parent's `call`.
     """
     kind: Any = type(operation)
-    for parent in kind.__mro__:
-        if parent in _RULES:
-            return _RULES[parent] if kind.call is parent.call else _BARRIER
+    ruled = ruled_class(kind)
+    if ruled is not None:
+        return _RULES[ruled]
     if kind.__module__.startswith("keras.src.ops."):
         return _OPERATIONS.get(kind.__name__, _BARRIER)
     return _BARRIER

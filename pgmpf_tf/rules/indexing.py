@@ -27,7 +27,7 @@ class Split(Entrywise):
 
     def _axis(self, node: Node) -> int:
         axis = node.operation.axis % len(node.inputs[0].shape)
-        if axis == 0:
+        if axis in node.inputs[0].batch:
             raise NoRule("it splits the batch")
         return axis
 
@@ -81,7 +81,8 @@ class GetItem(Entrywise):
         key[at : at + 1] = [slice(None)] * (rank - used)
         if not all(k is None or isinstance(k, (int, slice)) for k in key):
             raise NoRule("its index is not made of integers and slices")
-        if key[:1] != [slice(None)]:
+        along = [k for k in key if k is not None]
+        if any(along[axis] != slice(None) for axis in node.inputs[0].batch):
             raise NoRule("it indexes the batch")
         return key
 
@@ -159,7 +160,7 @@ class Unstack(Whole):
 
     def axis(self, node: Node) -> int:
         axis = node.operation.axis % len(node.inputs[0].shape)
-        if axis == 0:
+        if axis in node.inputs[0].batch:
             raise NoRule("it takes the batch apart")
         return axis
 
@@ -197,7 +198,7 @@ class Stack(Entrywise):
     def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         axis = node.operation.axis % (arrays[0].ndim + 1)
         leaves = keras.tree.flatten((node.args, node.kwargs))
-        if axis == 0 or len(leaves) != len(node.inputs):
+        if axis in node.outputs[0].batch or len(leaves) != len(node.inputs):
             raise NoRule("it stacks along the batch, or constants")
         for other in range(arrays[0].ndim):
             if any(array.shape[other] > 1 for array in arrays):

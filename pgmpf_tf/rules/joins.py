@@ -91,7 +91,7 @@ class Join(Entrywise):
                 array = next(remaining)
                 array = array.reshape(missing + array.shape)
             else:
-                if size[:1] != (1,):
+                if any(size[axis] != 1 for axis in node.outputs[0].batch):
                     raise NoRule("a constant in it depends on the place in the batch")
                 array = self._constant(operand.reshape(size), fill, varying)
             result.append(array)
@@ -133,12 +133,27 @@ class Join(Entrywise):
     def combine(
         self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
     ) -> Channels:
-        if flow.independent and not self.ties and self._differ(labels, values):
+        sums = flow.independent and not self.ties
+        if sums and self._differ(*self._with_samples(node, labels, values)):
             for label, value in zip(labels, values, strict=True):
                 flow.mix(Channels(*np.broadcast_arrays(label, value)), "a sum")
             shape = np.broadcast_shapes(*(label.shape for label in labels))
             return Channels(np.full(shape, NO_LABEL), np.full(shape, np.nan))
         return super().combine(node, flow, labels, values)
+
+    def _with_samples(
+        self, node: Node, labels: list[Array], values: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        """Those that are made of samples: a weight is tied to what it is added to."""
+        operands = self.operands(node)
+        if len(operands) != len(labels):  # they lie side by side
+            return labels, values
+        chosen = [
+            place
+            for place, operand in enumerate(operands)
+            if not isinstance(operand, Tensor) or operand.batch
+        ]
+        return [labels[p] for p in chosen], [values[p] for p in chosen]
 
     @staticmethod
     def _differ(labels: list[Array], values: list[Array]) -> bool:
@@ -212,7 +227,7 @@ class Join(Entrywise):
         if not (passes and joint[wanted].all()):
             joint = whole_slices(wanted.copy())
             kept = [
-                _project(joint, s.shape).reshape(s.shape[joint.ndim - len(t.shape) :])
+                _project(joint, s.shape, len(t.shape))
                 for s, t in zip(tensors, node.inputs, strict=True)
             ]
         return [
@@ -251,10 +266,11 @@ def _cut_constant(constant: Any, kept: Array) -> Any:
     return constant if array.shape == np.shape(constant) else array
 
 
-def _project(target: Array, shape: tuple[int, ...]) -> Array:
-    """A choice of the result's entries as a choice of a source's."""
+def _project(target: Array, shape: tuple[int, ...], rank: int) -> Array:
+    """A choice of the result's entries as a choice of a source's, of a lower rank."""
     axes = tuple(a for a, n in enumerate(shape) if n == 1 and target.shape[a] > 1)
-    return np.asarray(target.any(axis=axes, keepdims=True))
+    chosen = np.asarray(target.any(axis=axes, keepdims=True))
+    return chosen.reshape(chosen.shape[chosen.ndim - rank :])
 
 
 class Average(Join):
@@ -300,7 +316,7 @@ class Concatenate(Join):
 
     def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
         axis = node.operation.axis % arrays[0].ndim
-        if axis == 0:
+        if axis in node.outputs[0].batch:
             raise NoRule("it works along the batch axis")
         # The first arrays to come by say it; later ones may have lost an input.
         apart = node.memo.setdefault(

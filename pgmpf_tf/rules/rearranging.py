@@ -36,8 +36,10 @@ class Rearrange(Entrywise):
         self.move = move
 
     def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
-        probe = np.empty((2,) + (1,) * (arrays[0].ndim - 1))
-        if self.move(node.operation, probe, node).shape[:1] != (2,):
+        before, after = node.inputs[0].batch, node.outputs[0].batch
+        probe = np.empty([1 + (axis in before) for axis in range(arrays[0].ndim)])
+        moved = self.move(node.operation, probe, node).shape
+        if moved != tuple(1 + (axis in after) for axis in range(len(moved))):
             raise NoRule("it moves the batch axis")
         return [[self.move(node.operation, arrays[0], node)]]
 
@@ -87,7 +89,7 @@ def repeat(operation: keras.Operation, array: Array, node: Node) -> Array:
     if operation.axis is None or not isinstance(operation.repeats, int):
         raise NoRule("it repeats in an irregular way")
     axis = operation.axis % array.ndim
-    if axis == 0:
+    if axis in node.inputs[0].batch:
         raise NoRule("it moves the batch axis")
     return (
         array if array.shape[axis] == 1 else np.repeat(array, operation.repeats, axis)
@@ -135,7 +137,8 @@ class Reshaping(Rearrange):
         if getattr(operation, "data_format", None) == "channels_first":
             order = (0, *range(2, len(source)), 1)  # what Keras' Flatten does first
             array, source = np.transpose(array, order), [source[a] for a in order]
-        return reshape(array, source, node.outputs[0].shape)
+        batch = node.inputs[0].batch, node.outputs[0].batch
+        return reshape(array, tuple(source), node.outputs[0].shape, batch)
 
     def combine(
         self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
@@ -203,7 +206,7 @@ class Pad(Entrywise):
         rank = len(node.inputs[0].shape)
         widths = [tuple(pair) for pair in node.operation.pad_width]
         widths = widths * rank if len(widths) == 1 else widths
-        if tuple(widths[0]) != (0, 0):
+        if any(tuple(widths[axis]) != (0, 0) for axis in node.inputs[0].batch):
             raise NoRule("it pads the batch")
         return widths
 

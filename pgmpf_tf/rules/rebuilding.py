@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import keras
 
-from pgmpf_tf.channels.arrays import Array
+from pgmpf_tf.channels.arrays import Array, Shape
 from pgmpf_tf.channels.nodes import Arguments, Node, Tensor, fill_in, is_mask
 
 
@@ -54,6 +54,15 @@ class Builder(Protocol):
         self, x: keras.KerasTensor, axis: int, numbers: Array
     ) -> keras.KerasTensor:
         """Channels `numbers` of `x` along an axis, with zeros where one is -1."""
+        ...
+
+    def zeros(self, shape: Shape, dtype: str) -> keras.KerasTensor:
+        """Zeros that are a part of the graph, to make tensors of nothing but weights.
+
+        Args:
+            shape: static; or None for the batch and ones.
+            dtype: the dtype.
+        """
         ...
 
     def named(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:

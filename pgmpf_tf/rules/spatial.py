@@ -56,7 +56,7 @@ class Reduction(Entrywise):
         if operation.axis is None or getattr(operation, "initial", None) is not None:
             raise NoRule("it reduces the batch axis")
         axes = tuple(axis % rank for axis in operation.axis)
-        if 0 in axes:
+        if not set(axes).isdisjoint(node.inputs[0].batch):
             raise NoRule("it reduces the batch axis")
         if any(arrays[0].shape[axis] != 1 for axis in axes):
             raise NoRule("it reduces over channels")

@@ -142,13 +142,13 @@ def test_one_frozen_tower_does_not_hold_the_other():
     wrapped = pgmpf_tf.wrap(model, rate={"left/*": 0.5, "right/*": 0.75})
     wrapped.apply_masks()
     small = pgmpf_tf.compact(wrapped)
-    convolutions = [x for x in small.layers if x.name in ("conv", "conv_1")]
+    convolutions = [x for x in small.layers if x.name in ("left_conv", "right_conv")]
     assert [layer.filters for layer in convolutions] == [8, 2]
     x = samples(model)
     assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
     model.get_layer("left").trainable = True
     wrapped.apply_masks()
-    assert pgmpf_tf.compact(wrapped).get_layer("conv").filters == 4
+    assert pgmpf_tf.compact(wrapped).get_layer("left_conv").filters == 4
 
 
 def test_an_opaque_layer_is_listed():

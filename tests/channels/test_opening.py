@@ -1,0 +1,237 @@
+"""Layers made of layers are opened: pruned inside, and the same function as before."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import pgmpf_tf
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.channels.graph import trace
+from tests.composites import Block, Linear, Mish, Mlp, images, transformer
+from tests.graphs import deviation, outputs_of, randomize, samples
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    model = transformer()
+    wrapped = pgmpf_tf.wrap(model, rate=0.5, seed=0)
+    wrapped.apply_masks()
+    return wrapped, pgmpf_tf.compact(wrapped)
+
+
+def test_what_is_inside_has_a_path():
+    paths = [node.path for node in trace(transformer(1)).nodes]
+    for path in ("tokens/patches", "tokens/token", "block_0/mlp/expand"):
+        assert path in paths
+    assert len({node.name for node in trace(transformer(1)).nodes}) == len(paths)
+
+
+def test_the_hidden_width_is_pruned_and_the_function_stays(pruned):
+    wrapped, small = pruned
+    assert small.get_layer("block_0_mlp_expand").units == 6
+    x = images()
+    assert np.ptp(outputs_of(wrapped, x)[0]) > 0.1
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    for batch in (1, 7):
+        assert small(images(batch)).shape == (batch, 3)
+
+
+def test_the_small_model_is_of_stock_layers_but_for_what_stays(pruned):
+    own = {type(o).__name__ for o in pruned[1].operations} - set(dir(layers))
+    assert {name for name in own if hasattr(keras.ops, name.lower())} <= own
+    assert not [o for o in pruned[1].operations if isinstance(o, (Block, Mlp))]
+
+
+def test_the_small_model_is_saved_loaded_and_trained(pruned, tmp_path):
+    small = pruned[1]
+    small.save(tmp_path / "small.keras")
+    again = keras.saving.load_model(tmp_path / "small.keras")
+    x = images(8)
+    assert deviation(outputs_of(small, x), outputs_of(again, x)) == 0
+    before = again.get_layer("tokens_token").get_weights()[0]
+    again.compile("sgd", "mse")
+    again.fit(x, np.ones((8, 3)), verbose=0)
+    assert (again.get_layer("tokens_token").get_weights()[0] != before).any()
+
+
+def test_in_training_it_does_the_same():
+    """Stochastic depth and dropout aside, which draw at random."""
+    model = transformer(rate=0)
+    wrapped = pgmpf_tf.wrap(model, rate=0.5, seed=0)
+    wrapped.apply_masks()
+    x = images()
+    one, other = wrapped(x, training=True), pgmpf_tf.compact(wrapped)(x, training=True)
+    np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+def test_dropout_and_stochastic_depth_work_in_training(pruned):
+    small, x = pruned[1], images()
+    drawn = [np.asarray(small(x, training=True)) for _ in range(4)]
+    assert any((y != drawn[0]).any() for y in drawn)
+
+
+def test_nothing_of_the_model_changes():
+    model = transformer()
+    everything = model._flatten_layers()
+
+    def state():
+        return [
+            (dict(vars(layer)), len(layer._inbound_nodes), len(layer._outbound_nodes))
+            for layer in everything
+        ]
+
+    before, name = state(), layers.Dropout(0.1).name
+    trace(model)
+    for (attributes, *counts), (found, *after) in zip(before, state(), strict=True):
+        assert counts == after
+        assert attributes.keys() == found.keys()
+        assert all(attributes[key] is found[key] for key in attributes)
+    number = int(name.rpartition("_")[2]) if name[-1].isdigit() else 0
+    assert layers.Dropout(0.1).name == f"dropout_{number + 1}"
+
+
+def through(layer, width=8):
+    x = keras.Input((6, 3))
+    y = layers.Dense(width, name="first")(x)
+    model = keras.Model(x, layers.Dense(2, name="last")(layer(y)))
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize("coupling", ["grouped", "independent"])
+@pytest.mark.parametrize("make", [Mish, lambda: Linear(6), lambda: Mlp(8, 6)])
+def test_layers_of_ones_own_are_pruned(make, coupling):
+    model = through(make())
+    wrapped = pgmpf_tf.wrap(model, rate=0.5, coupling=coupling)
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").units == 4
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    assert pgmpf_tf.profile(small).uncounted == ()
+
+
+def test_a_shared_layer_is_cut_once():
+    block = Block(8, 6, rate=0)
+    model = through(lambda x: block(block(x)))
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    assert sum(type(o).__name__ == "Embedding" for o in small.layers) == 1
+
+
+def test_half_precision_stays():
+    with_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = transformer(1, rate=0)
+    finally:
+        keras.config.set_dtype_policy(with_policy)
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    x = images()
+    # float16 keeps three digits.
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 1e-2
+    token = small.get_layer("tokens_token")
+    assert (token.compute_dtype, token.variable_dtype) == ("float16", "float32")
+
+
+class Own(layers.Layer):
+    """A dense layer, and then something that cannot be a part of a graph."""
+
+    def __init__(self, then, **options):
+        super().__init__(**options)
+        self.dense, self.then = layers.Dense(8), then
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.count = self.add_weight(shape=(), name="count", trainable=False)
+
+    def call(self, x, training=None):
+        return self.then(self, self.dense(x), training)
+
+
+def counted(layer, x, training):
+    layer.count.assign(layer.count + 1)
+    return x
+
+
+def lossy(layer, x, training):
+    layer.add_loss(ops.mean(x))
+    return x
+
+
+CANNOT = {
+    "the size of the batch": (
+        lambda _, x, t: x * ops.cast(ops.shape(x)[0], "float32"),
+        "depends on the batch",
+    ),
+    "the place in the batch": (
+        lambda _, x, t: (
+            x + ops.reshape(ops.arange(ops.shape(x)[0], dtype="float32"), (-1, 1, 1))
+        ),
+        "depends on the batch",
+    ),
+    "a choice": (
+        lambda _, x, t: ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x),
+        "function",
+    ),
+    "noise of NumPy": (
+        lambda _, x, t: x * np.random.default_rng().random(8).astype("float32"),
+        "depends on the batch, or on training",
+    ),
+    "random draws": (
+        lambda self, x, t: x * keras.random.uniform((8,), seed=self.seeds),
+        "random",
+    ),
+    "a branch in training": (lambda _, x, t: ops.relu(x) if t else x, "in training"),
+    "a number in training": (lambda _, x, t: x * (2 if t else 1), "on training"),
+    "a loss": (lossy, "add_loss"),
+    "state": (counted, "assign"),
+    "another layer's weight": (
+        lambda self, x, t: ops.matmul(x, self.dense.kernel),
+        "uses a weight of another layer",
+    ),
+    "values of weights": (
+        lambda self, x, t: ops.matmul(x, ops.transpose(self.dense.kernel)),
+        "reads the weight",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT)
+def test_what_cannot_be_opened_is_a_barrier_with_the_reason(case):
+    then, reason = CANNOT[case]
+    model = through(Own(then, name="own"))
+    (node,) = (n for n in trace(model).nodes if n.path.startswith("own"))
+    assert isinstance(node.operation, Own)
+    assert reason in node.reason
+    pins = {pin.layer: pin.reason for pin in analyze(model).pins}
+    assert reason in pins["own"]
+    small = pgmpf_tf.compact(model)
+    x = samples(model)
+    if "random" not in reason and "noise" not in case:
+        assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
+
+
+def test_one_layer_that_cannot_be_opened_does_not_close_the_others():
+    class Both(layers.Layer):
+        def __init__(self):
+            super().__init__(name="both")
+            self.mlp, self.own = Mlp(8, 6, name="mlp"), Own(lossy, name="own")
+
+        def build(self, shape):
+            self.mlp.build(shape)
+            self.own.build(shape)
+
+        def call(self, x):
+            return self.own(self.mlp(x))
+
+    paths = [node.path for node in trace(through(Both())).nodes]
+    assert "both/mlp/expand" in paths
+    assert "both/own" in paths
