@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 import keras
@@ -142,18 +143,14 @@ class Join(Entrywise):
         return super().combine(node, flow, labels, values)
 
     def _with_samples(
-        self, node: Node, labels: list[Array], values: list[Array]
-    ) -> tuple[list[Array], list[Array]]:
+        self, node: Node, *arrays: list[Array]
+    ) -> tuple[list[Array], ...]:
         """Those that are made of samples: a weight is tied to what it is added to."""
         operands = self.operands(node)
-        if len(operands) != len(labels):  # they lie side by side
-            return labels, values
-        chosen = [
-            place
-            for place, operand in enumerate(operands)
-            if not isinstance(operand, Tensor) or operand.batch
-        ]
-        return [labels[p] for p in chosen], [values[p] for p in chosen]
+        samples = [not isinstance(x, Tensor) or bool(x.batch) for x in operands]
+        if len(samples) != len(arrays[0]):  # they lie side by side
+            return arrays
+        return tuple(list(compress(each, samples)) for each in arrays)
 
     @staticmethod
     def _differ(labels: list[Array], values: list[Array]) -> bool:
