@@ -135,16 +135,14 @@ class Join(Entrywise):
         self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
     ) -> Channels:
         sums = flow.independent and not self.ties
-        if sums and self._differ(*self._with_samples(node, labels, values)):
+        if sums and self._differ(*self._of_samples(node, labels, values)):
             for label, value in zip(labels, values, strict=True):
                 flow.mix(Channels(*np.broadcast_arrays(label, value)), "a sum")
             shape = np.broadcast_shapes(*(label.shape for label in labels))
             return Channels(np.full(shape, NO_LABEL), np.full(shape, np.nan))
         return super().combine(node, flow, labels, values)
 
-    def _with_samples(
-        self, node: Node, *arrays: list[Array]
-    ) -> tuple[list[Array], ...]:
+    def _of_samples(self, node: Node, *arrays: list[Array]) -> tuple[list[Array], ...]:
         """Those that are made of samples: a weight is tied to what it is added to."""
         operands = self.operands(node)
         samples = [not isinstance(x, Tensor) or bool(x.batch) for x in operands]
@@ -212,6 +210,7 @@ class Join(Entrywise):
         ]
         sources = self.sources(node, present, True)[0]
         joint = functools.reduce(np.logical_and, sources)
+        joint, wanted = np.broadcast_arrays(joint, wanted)
         tensors = [
             source
             for source, x in zip(sources, self.operands(node), strict=True)
@@ -219,7 +218,6 @@ class Join(Entrywise):
         ]
         used = [s for s, r in zip(tensors, read, strict=True) if r is not None]
         agree = all((np.broadcast_to(s, joint.shape) == joint).all() for s in used)
-        wanted = np.broadcast_to(wanted, joint.shape)
         passes = agree and (whole_slices(joint) == joint).all()
         if not (passes and joint[wanted].all()):
             joint = whole_slices(wanted.copy())
