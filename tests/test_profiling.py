@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from experiments.networks import models
 from pgmpf_tf.profiling import profile
@@ -173,3 +173,15 @@ def test_what_is_no_built_model_is_an_error():
         profile("resnet20")
     with pytest.raises(ValueError, match="built"):
         profile(keras.Sequential([layers.Dense(3)]))
+
+
+def test_windows_in_the_batch_are_all_counted():
+    x = keras.Input((8, 8, 6))
+    y = ops.transpose(ops.reshape(x, (-1, 2, 4, 2, 4, 6)), (0, 1, 3, 2, 4, 5))
+    y = layers.Dense(5)(ops.reshape(y, (-1, 16, 6)))  # four windows of an image
+    scores = ops.matmul(y, ops.transpose(y, (0, 2, 1)))
+    z = ops.reshape(ops.matmul(scores, y), (-1, 2, 2, 4, 4, 5))
+    z = ops.reshape(ops.transpose(z, (0, 1, 3, 2, 4, 5)), (-1, 8, 8, 5))
+    model = keras.Model(x, layers.Conv2D(3, 1)(z))
+    products = 2 * 4 * 16 * 16 * 5
+    assert profile(model).macs == 64 * 6 * 5 + products + 64 * 5 * 3

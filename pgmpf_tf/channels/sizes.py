@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -35,7 +36,23 @@ def settle_sizes(graph: Graph) -> Graph:
         if any(None in tensor.shape[1:] for tensor in node.outputs):
             for tensor, size in zip(node.outputs, _sizes(node), strict=True):
                 tensor.size = size
+        for tensor in node.outputs:
+            tensor.copies = _copies(node, tensor)
     return graph
+
+
+def _copies(node: Node, output: Tensor) -> int:
+    """How many entries of the batch a sample makes of an output."""
+    before = max((tensor.copies for tensor in node.inputs), default=1)
+    if type(node.operation).__name__ != "Reshape" or not node.inputs:
+        return before
+    source, target = (
+        (tensor.size or tensor.shape)[1:] for tensor in (node.inputs[0], output)
+    )
+    one, other = ([n for n in sizes if n is not None] for sizes in (source, target))
+    if len(one) < len(source) or len(other) < len(target) or 0 in other:
+        return before
+    return before * math.prod(one) // math.prod(other)
 
 
 def _sizes(node: Node) -> list[Shape]:
