@@ -111,7 +111,7 @@ def _taken_behind(moved: Node, reader: Node, place: int, out: Tensor) -> list[No
 
 def fold_gathers(graph: Graph) -> Graph:
     """Replace the chains that `compact` makes by one `Gather` each."""
-    graph = batch_first(graph)
+    graph = fold_standardized(batch_first(graph))
     readers = _readers(graph)
     kept = {id(tensor) for tensor in graph.outputs}
     folded: dict[int, Node | None] = {}
@@ -192,3 +192,99 @@ def _gather(chain: list[Node]) -> Node | None:
         return None
     operation = Gather(axis, numbers, name=chain[-1].operation.name)
     return Node(operation, (source,), {}, chain[-1].outputs)
+
+
+class Standardize(keras.Operation):
+    """Stands for what `compact` makes of a normalization that has lost channels.
+
+    `(x - mean) / sqrt(variance + epsilon)`, of the statistics of a tensor in which
+    there were zeros besides.
+
+    Attributes:
+        share: of the channels that there were, the fraction that `x` has.
+        epsilon: what the variance is increased by.
+        axes: the axes that share a mean and a variance.
+    """
+
+    def __init__(
+        self, share: float, epsilon: float, axes: tuple[int, ...], name: str
+    ) -> None:
+        super().__init__(name=name)
+        self.share, self.epsilon, self.axes = share, epsilon, axes
+
+
+def fold_standardized(graph: Graph) -> Graph:
+    """Replace the chains that `compact` makes by one `Standardize` each."""
+    makers = {id(out): node for node in graph.nodes for out in node.outputs}
+    readers = _readers(graph)
+    outputs = {id(tensor) for tensor in graph.outputs}
+    folded: dict[int, Node | None] = {}
+    for node in graph.nodes:
+        chain = _standardizing(node, makers)
+        inside = {id(part) for part in chain}
+        closed = all(
+            id(out) not in outputs
+            and all(id(reader) in inside for reader in readers.get(id(out), []))
+            for part in chain[1:]
+            for out in part.outputs
+        )
+        if chain and closed:
+            mean, scaled, shifted = chain[-1], chain[-2], chain[2]
+            operation = Standardize(
+                float(scaled.args[1]),
+                -float(shifted.args[1]),
+                tuple(mean.operation.axis),
+                node.operation.name.partition("_normalized")[0],
+            )
+            folded |= dict.fromkeys(inside)
+            folded[id(node)] = Node(
+                operation, (mean.inputs[0],), {}, node.outputs, node.path
+            )
+    nodes = [folded.get(id(node), node) for node in graph.nodes]
+    return dataclasses.replace(
+        graph, nodes=[node for node in nodes if node is not None]
+    )
+
+
+def _standardizing(last: Node, makers: dict[int, Node]) -> list[Node]:
+    """The chain from the last operation back to the mean; empty if it is another."""
+
+    def made(tensor: Tensor, kind: str) -> Node:
+        node = makers.get(id(tensor))
+        if node is None or type(node.operation).__name__ != kind:
+            raise LookupError
+        return node
+
+    def times(tensor: Tensor) -> Node:
+        return with_number(made(tensor, "Multiply"))
+
+    def with_number(node: Node) -> Node:
+        if len(node.args) != 2 or not isinstance(node.args[1], (int, float)):
+            raise LookupError
+        return node
+
+    if type(last.operation).__name__ != "Multiply" or len(last.inputs) != 2:
+        return []
+    try:
+        rsqrt = made(last.inputs[1], "Rsqrt")
+        shifted = with_number(made(rsqrt.inputs[0], "Subtract"))
+        variance = made(shifted.inputs[0], "Subtract")
+        squares, zeros = (times(tensor) for tensor in variance.inputs)
+        mean_square = made(squares.inputs[0], "Mean")
+        square = made(mean_square.inputs[0], "Square")
+        centered = made(square.inputs[0], "Subtract")
+        square_mean = made(zeros.inputs[0], "Square")
+        scaled = times(square_mean.inputs[0])
+        mean = made(scaled.inputs[0], "Mean")
+    except (LookupError, ValueError):  # other operations, or other arguments
+        return []
+    same = (
+        last.inputs[0] is centered.outputs[0]
+        and list(centered.inputs) == [mean.inputs[0], scaled.outputs[0]]
+        and squares.args[1] == scaled.args[1] == zeros.args[1] + 1
+        and mean.operation.axis == mean_square.operation.axis
+        and mean.operation.keepdims
+        and mean_square.operation.keepdims
+    )
+    middle = [variance, squares, zeros, mean_square, square, centered, square_mean]
+    return [last, rsqrt, shifted, *middle, scaled, mean] if same else []

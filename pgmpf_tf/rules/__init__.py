@@ -15,7 +15,7 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.channels import stand_ins
 from pgmpf_tf.channels.arrays import NoRule, expand, kept_along, on_axis
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
-from pgmpf_tf.channels.folding import Gather
+from pgmpf_tf.channels.folding import Gather, Standardize
 from pgmpf_tf.channels.nodes import RULED, Node, Tensor, ruled_class
 from pgmpf_tf.rules import indexing, opened, rearranging
 from pgmpf_tf.rules.along import Activation, Along
@@ -51,6 +51,7 @@ from pgmpf_tf.rules.normalization import (
     GroupNormalization,
     LayerNormalization,
     RMSNormalization,
+    Standardized,
     UnitNormalization,
 )
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
@@ -94,6 +95,7 @@ _RULES: dict[type, Rule] = {
     convnext.LayerScale: PerChannel("gamma"),
     inception_resnet_v2.CustomScaleLayer: ScaledSum(),
     Gather: indexing.Gathering(),
+    Standardize: Standardized(),
     stand_ins.Source: opened.Source(),
     stand_ins.Constant: opened.Constant(),
     stand_ins.BatchBroadcast: opened.Broadcast(),
@@ -330,6 +332,7 @@ __all__ = [
     "SeparableConv",
     "Sizes",
     "Spatial",
+    "Standardized",
     "Tensor",
     "TransposedConv",
     "UnitNormalization",

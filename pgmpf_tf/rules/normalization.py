@@ -16,6 +16,7 @@ from keras import ops
 
 from pgmpf_tf.channels.arrays import Array, NoRule, any_along
 from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.folding import Standardize
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Sizes, count
 from pgmpf_tf.rules.channelwise import Channelwise
@@ -244,38 +245,80 @@ def exactly_normalized(
         raise NoRule("it has no scale")
     if rank not in _SCALES:
         raise NoRule(f"a tensor of rank {rank}")
-    share = float(kept.mean())
+    statistics = Standardize(float(kept.mean()), layer.epsilon, axes, layer.name)
 
     def build(builder: Builder, inputs: NewTensors) -> Any:
-        name = layer.name
-
-        def named(x: keras.KerasTensor, what: str) -> keras.KerasTensor:
-            return builder.named(x, f"{name}_{what}")
-
         (x,) = inputs
         assert x is not None
         dtype = x.dtype
         if dtype in ("float16", "bfloat16"):  # as the layer itself does
-            x = named(ops.cast(x, "float32"), "cast")
-        mean = named(ops.mean(x, axes, keepdims=True), "mean")
-        mean = named(ops.multiply(mean, share), "mean")
-        x = named(ops.subtract(x, mean), "centered")
-        squares = ops.mean(named(ops.square(x), "square"), axes, keepdims=True)
-        squares = named(squares, "squares")
-        squares = named(ops.multiply(squares, share), "squares")
-        # Keras makes a BiasAdd of some additions, which fails in TFLite at batch 1.
-        zeros = ops.multiply(named(ops.square(mean), "square"), share - 1)
-        zeros = named(zeros, "zeros")
-        variance = named(ops.subtract(squares, zeros), "variance")
-        variance = named(ops.subtract(variance, -layer.epsilon), "variance")
-        x = named(ops.multiply(x, named(ops.rsqrt(variance), "rsqrt")), "normalized")
+            x = builder.named(ops.cast(x, "float32"), f"{layer.name}_cast")
+        x = _standardized(builder, statistics, x)
         if x.dtype != dtype:
-            x = named(ops.cast(x, dtype), "cast")
-        return _scaled(builder, node, x, named)
+            x = builder.named(ops.cast(x, dtype), f"{layer.name}_cast")
+        return _scaled(builder, node, x)
 
     rest = (node.inputs[0].size or node.inputs[0].shape)[1:-1]
     macs = None if None in rest else count(rest) * int(kept.sum())
     return Rebuilt(build, weights, macs)
+
+
+def _standardized(
+    builder: Builder, what: Standardize, x: keras.KerasTensor
+) -> keras.KerasTensor:
+    """`pgmpf_tf.channels.folding.fold_standardized` recognizes it."""
+
+    def named(x: keras.KerasTensor, part: str) -> keras.KerasTensor:
+        return builder.named(x, f"{what.name}_{part}")
+
+    mean = named(ops.mean(x, what.axes, keepdims=True), "mean")
+    mean = named(ops.multiply(mean, what.share), "mean")
+    x = named(ops.subtract(x, mean), "centered")
+    squares = ops.mean(named(ops.square(x), "square"), what.axes, keepdims=True)
+    squares = named(squares, "squares")
+    squares = named(ops.multiply(squares, what.share), "squares")
+    # Keras makes a BiasAdd of some additions, which fails in TFLite at batch 1.
+    zeros = named(
+        ops.multiply(named(ops.square(mean), "square"), what.share - 1), "zeros"
+    )
+    variance = named(ops.subtract(squares, zeros), "variance")
+    variance = named(ops.subtract(variance, -what.epsilon), "variance")
+    return named(ops.multiply(x, named(ops.rsqrt(variance), "rsqrt")), "normalized")
+
+
+class Standardized(Normalization):
+    """What is left of a normalization that has lost channels, without its scale."""
+
+    def axes(self, node: Node) -> tuple[int, int]:
+        rank = len(node.inputs[0].shape)
+        return rank - 1, rank - 1
+
+    def label_vector(
+        self, node: Node, flow: Flow, labels: Array, pruned: Array
+    ) -> tuple[Array, Array]:
+        flow.mix(Channels(labels, pruned), f"'{node.path}'")
+        return labels, np.full(labels.shape, np.nan)
+
+    def constant_vector(self, node: Node, weights: Weights, values: Array) -> Array:
+        return np.full(values.shape, np.nan)
+
+    def rebuild_vector(
+        self,
+        node: Node,
+        weights: Weights,
+        kept_in: Array,
+        kept_out: Array,
+        values: Array,
+    ) -> Rebuilt:
+        old = node.operation
+        share = old.share * float(kept_in.mean())
+        what = Standardize(share, old.epsilon, old.axes, old.name)
+
+        def build(builder: Builder, inputs: NewTensors) -> Any:
+            assert inputs[0] is not None
+            return _standardized(builder, what, inputs[0])
+
+        return Rebuilt(build, {})
 
 
 _SCALES = {
@@ -290,7 +333,7 @@ and that all formats of export know.
 """
 
 
-def _scaled(builder: Builder, node: Node, x: Any, named: Any) -> Any:
+def _scaled(builder: Builder, node: Node, x: Any) -> Any:
     layer = node.operation
     names = {"kernel": "gamma"} | ({"bias": "beta"} if layer.beta is not None else {})
     scale = builder.layer(
@@ -307,5 +350,5 @@ def _scaled(builder: Builder, node: Node, x: Any, named: Any) -> Any:
     )
     if len(x.shape) > 2:
         return scale(x)
-    x = scale(named(ops.expand_dims(x, 1), "expanded"))
-    return named(ops.squeeze(x, 1), "squeezed")
+    x = scale(builder.named(ops.expand_dims(x, 1), f"{layer.name}_expanded"))
+    return builder.named(ops.squeeze(x, 1), f"{layer.name}_squeezed")
