@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import pgmpf_tf
 from experiments.networks import models
 from pgmpf_tf.profiling import profile
 
@@ -185,3 +186,19 @@ def test_windows_in_the_batch_are_all_counted():
     model = keras.Model(x, layers.Conv2D(3, 1)(z))
     products = 2 * 4 * 16 * 16 * 5
     assert profile(model).macs == 64 * 6 * 5 + products + 64 * 5 * 3
+
+
+class Table(layers.Layer):
+    """Multiplies by a table that it holds in another shape."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(1, shape[-1] ** 2), name="table")
+
+    def call(self, x):
+        return ops.matmul(x, ops.reshape(self.table, (x.shape[-1], x.shape[-1])))
+
+
+def test_a_table_of_weights_has_no_batch():
+    model = keras.Sequential([keras.Input((5, 4)), Table(), layers.Dense(2)])
+    small = pgmpf_tf.compact(model)
+    assert profile(small).macs == profile(model).macs == 5 * 4 * (4 + 2)
