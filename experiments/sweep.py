@@ -45,10 +45,9 @@ import rich
 from absl import flags
 
 from experiments.run import runner as runs
-from experiments.run.directory import FolderInUse
 from experiments.run.launching import launch
 from experiments.run.settings import RunSettings, resolve
-from pgmpf_tf._files import write_text
+from pgmpf_tf._files import FolderInUse, write_text
 
 BASELINE = "baseline"
 SWEEP_FILE = "sweep.json"

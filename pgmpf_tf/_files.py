@@ -107,3 +107,39 @@ def remove_leftovers(directory: str | os.PathLike[str]) -> None:
     """
     for path in Path(directory).rglob(f"{_PREFIX}*{_SUFFIX}"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+class FolderInUse(ValueError):
+    """Another process is at work in a folder."""
+
+
+@contextlib.contextmanager
+def locked(directory: Path, argument: str = "directory") -> Iterator[None]:
+    """Keeps other processes out of a folder; the lock dies with the process.
+
+    Args:
+        directory: the folder, which exists.
+        argument: the caller's argument that names it, for messages.
+
+    Raises:
+        FolderInUse: another process holds the lock.
+    """
+    import fcntl  # Windows has none, and needs the rest of this module
+
+    path = directory / ".lock"
+    while True:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FolderInUse(
+                    f"Another process is at work in {directory}. Wait for its end, or "
+                    f"choose another `{argument}`."
+                ) from error
+            # Who held it before may have removed the file that was opened here.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return

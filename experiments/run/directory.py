@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import tempfile
@@ -14,32 +13,7 @@ from typing import Any
 import keras
 
 from experiments.run.settings import RunSettings
-from pgmpf_tf._files import remove_leftovers, staged, write_text
-
-
-class FolderInUse(ValueError):
-    """Another process is at work in the folder of a run."""
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that dies with the process; the file is gone afterwards."""
-    while True:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FolderInUse(
-                    f"Another process is at work in {path.parent}. Wait for its end, "
-                    "or choose another `output_dir`."
-                ) from error
-            # Who held it before may have removed the file that was opened here.
-            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
+from pgmpf_tf._files import locked, remove_leftovers, staged, write_text
 
 
 class RunDirectory:
@@ -90,7 +64,7 @@ class RunDirectory:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path / ".lock"):
+        with locked(self.path, "output_dir"):
             remove_leftovers(self.path)
             self._check_settings()
             if not (self.path / "settings.json").is_file():

@@ -55,12 +55,20 @@ def fixed_rates(
     return fixed
 
 
+Saving = Callable[[int, Sequence[int]], Sequence[float]]
+"""From the place of a group and numbers of units to what keeping so many saves, each.
+
+All other groups are whole.
+"""
+
+
 def queue(
     groups: Sequence[Group],
     scores: Sequence[np.ndarray],
     fixed: Mapping[int, float],
     budget: Budget,
     round_to: int,
+    saving: Saving,
 ) -> list[Removal]:
     """All removals, the first to be made first.
 
@@ -70,50 +78,105 @@ def queue(
         fixed: groups with a rate of their own, by place: they are in no removal.
         budget: its strategy and `min_keep` count.
         round_to: groups keep a multiple of this.
+        saving: asked by the strategy `"sensitivity"` only.
 
     Raises:
         ValueError: if the budget's sensitivity has not measured a group.
     """
-    key = _KEYS[budget.strategy](groups, scores, budget)
+    keys = _STRATEGIES[budget.strategy](groups, scores, budget, saving)
     keyed = []
     for place, group in enumerate(groups):
         count = len(group.units)
         if place in fixed:
             continue
         least = budget.kept_at_least(names_of(group), count)
-        for kept in range(count - 1, least - 1, -1):
-            if kept % round_to == 0:
-                keyed.append((key(place, kept), 1 - kept / count, place, kept))
+        steps = [k for k in range(count - 1, least - 1, -1) if k % round_to == 0]
+        if not steps:
+            continue
+        keyed += [
+            (key, 1 - kept / count, place, kept)
+            for key, kept in zip(keys(place, steps), steps, strict=True)
+        ]
     return [Removal(place, kept) for _, _, place, kept in sorted(keyed)]
 
 
-Key = Callable[[int, int], float]
-"""From the place of a group and the units that it keeps to how late it loses them."""
+Keys = Callable[[int, Sequence[int]], Sequence[float]]
+"""From the place of a group and the numbers of units that it may keep, falling, to how
+late it comes to each of them."""
 
 
 def _uniform(
-    groups: Sequence[Group], scores: Sequence[np.ndarray], budget: Budget
-) -> Key:
-    return lambda place, kept: 1 - kept / len(groups[place].units)
+    groups: Sequence[Group],
+    scores: Sequence[np.ndarray],
+    budget: Budget,
+    saving: Saving,
+) -> Keys:
+    return lambda place, steps: [1 - kept / len(scores[place]) for kept in steps]
 
 
 def _global(
-    groups: Sequence[Group], scores: Sequence[np.ndarray], budget: Budget
-) -> Key:
+    groups: Sequence[Group],
+    scores: Sequence[np.ndarray],
+    budget: Budget,
+    saving: Saving,
+) -> Keys:
     tiny = np.finfo(float).tiny
     ordered = [np.sort(s) / max(float(np.mean(s)), tiny) for s in scores]
-    return lambda place, kept: float(ordered[place][len(ordered[place]) - kept - 1])
+    return lambda place, steps: [
+        float(ordered[place][len(ordered[place]) - kept - 1]) for kept in steps
+    ]
 
 
 def _by_sensitivity(
-    groups: Sequence[Group], scores: Sequence[np.ndarray], budget: Budget
-) -> Key:
+    groups: Sequence[Group],
+    scores: Sequence[np.ndarray],
+    budget: Budget,
+    saving: Saving,
+) -> Keys:
+    """What is lost per what is saved: the fractional knapsack.
+
+    The sum over the groups is least for a given saving if each goes down its curve to
+    the same slope (D. Shoham and A. Gersho, 1988, for the bits of quantizers).
+    """
     assert budget.sensitivity is not None  # Budget sees to it
     curves = _curves(groups, budget.sensitivity)
-    return lambda place, kept: curves[place](1 - kept / len(groups[place].units))
+
+    def keys(place: int, steps: Sequence[int]) -> Sequence[float]:
+        count = len(scores[place])
+        harm = [curves[place](1 - kept / count) for kept in steps]
+        return _slopes(harm, saving(place, steps))
+
+    return keys
 
 
-_KEYS = {"uniform": _uniform, "global": _global, "sensitivity": _by_sensitivity}
+_STRATEGIES = {"uniform": _uniform, "global": _global, "sensitivity": _by_sensitivity}
+
+
+def _slopes(harm: Sequence[float], saved: Sequence[float]) -> list[float]:
+    """The slopes of the largest convex curve below the harm, as it rises with saving.
+
+    Args:
+        harm: of some steps, from the start, where both are 0.
+        saved: by the same steps, ascending.
+
+    Returns:
+        For each step the slope of the curve that leads to it, ascending.
+    """
+    pieces: list[tuple[float, float, int]] = []  # harm, saving, steps
+    for lost, gain in zip(
+        np.diff(harm, prepend=0), np.diff(saved, prepend=0), strict=True
+    ):
+        piece = (float(lost), float(gain), 1)
+        # A step that gains more than the one before it is taken together with that.
+        while pieces and _slope(piece) <= _slope(pieces[-1]):
+            before = pieces.pop()
+            piece = (piece[0] + before[0], piece[1] + before[1], piece[2] + before[2])
+        pieces.append(piece)
+    return [_slope(piece) for piece in pieces for _ in range(piece[2])]
+
+
+def _slope(piece: tuple[float, float, int]) -> float:
+    return piece[0] / max(piece[1], np.finfo(float).tiny)
 
 
 def _curves(groups: Sequence[Group], table: Drops) -> list[Callable[[float], float]]:

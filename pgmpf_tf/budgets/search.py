@@ -138,55 +138,60 @@ def _candidates(
         kept_count(len(group.units), fixed.get(place, 0.0), round_to)
         for place, group in enumerate(groups)
     ]
-    queue = removals.queue(groups, scores, fixed, budget, round_to)
-    return _Candidates(model, analysis, scores, start, queue)
+    networks = _Networks(model, analysis, scores)
+    saving = _saving(networks, budget)
+    queue = removals.queue(groups, scores, fixed, budget, round_to, saving)
+    return _Candidates(networks, start, queue)
 
 
-class _Candidates:
-    """The networks without the units of the first k removals.
+def _saving(networks: _Networks, budget: Budget) -> removals.Saving:
+    """What a group alone saves of what the budget asks for; of several costs, the sum.
+
+    Time is taken to go with the MACs.
+    """
+    resources = {"params" if name == "params" else "macs" for name in budget.fractions}
+
+    def saved(place: int, kept: int) -> float:
+        counts = list(networks.whole)
+        counts[place] = kept
+        return sum(1 - networks.left(counts, resource) for resource in resources)
+
+    def saving(place: int, steps: Sequence[int]) -> Sequence[float]:
+        # MACs and parameters are polynomials of the second degree in what a group
+        # keeps, which three points tell.
+        known = sorted({networks.whole[place], steps[len(steps) // 2], steps[-1]})
+        values = [saved(place, kept) for kept in known]
+        curve = np.polyval(np.polyfit(known, values, len(known) - 1), steps)
+        return [float(value) for value in np.maximum.accumulate(curve)]
+
+    return saving
+
+
+class _Networks:
+    """What is left of a network when its groups keep so many units, the highest.
 
     Args:
         model: the model to prune.
         analysis: its groups.
         scores: of the units of each group.
-        start: how many units each group keeps before the first removal.
-        queue: the removals.
 
     Attributes:
-        last: the largest k.
+        whole: how many units each group has.
     """
 
     def __init__(
-        self,
-        model: keras.Model,
-        analysis: Analysis,
-        scores: Sequence[np.ndarray],
-        start: Sequence[int],
-        queue: Sequence[Removal],
+        self, model: keras.Model, analysis: Analysis, scores: Sequence[np.ndarray]
     ) -> None:
         self._model, self._analysis = model, analysis
         self._orders = [np.argsort(score, kind="stable") for score in scores]
-        self._start, self._queue = start, queue
         self._costs = CostModel(model, analysis)
-        self._known: dict[int, Cost] = {}
-        self.last = len(queue)
+        self._known: dict[tuple[int, ...], Cost] = {}
+        self.whole = tuple(len(group.units) for group in analysis.groups)
 
     @functools.cached_property
     def _dense_macs(self) -> int:
         # Counted only if asked for: not every model's can be.
         return profile(self._model).macs
-
-    def kept(self, k: int) -> list[int]:
-        kept = list(self._start)
-        for removal in self._queue[:k]:
-            kept[removal.group] = removal.kept
-        return kept
-
-    def rates(self, k: int) -> tuple[float, ...]:
-        return tuple(
-            1 - kept / len(group.units)
-            for kept, group in zip(self.kept(k), self._analysis.groups, strict=True)
-        )
 
     def _removed(self, kept: Sequence[int]) -> np.ndarray:
         removed = np.zeros(self._analysis.unit_count, bool)
@@ -196,24 +201,57 @@ class _Candidates:
             removed[group.units[order[: len(order) - count]]] = True
         return removed
 
-    def left(self, k: int, resource: str) -> float:
+    def left(self, kept: Sequence[int], resource: str) -> float:
         """What is left of the MACs or parameters, as a fraction."""
-        if k not in self._known:
-            self._known[k] = self._costs.cost(self._removed(self.kept(k)))
-        return self._part(self._known[k], resource)
-
-    def left_at(self, rates: Sequence[float], resource: str) -> float:
-        """The same, at any rates."""
-        kept = [
-            kept_count(len(order), rate)
-            for order, rate in zip(self._orders, rates, strict=True)
-        ]
-        return self._part(self._costs.cost(self._removed(kept)), resource)
-
-    def _part(self, cost: Cost, resource: str) -> float:
+        key = tuple(kept)
+        if key not in self._known:
+            self._known[key] = self._costs.cost(self._removed(kept))
+        cost = self._known[key]
         if resource == "params":
             return cost.params / self._model.count_params()
         return cost.macs / self._dense_macs
+
+    def compacted(self, kept: Sequence[int]) -> keras.Model:
+        return compact_as(self._model, self._costs.without(self._removed(kept)))
+
+
+class _Candidates:
+    """The networks without the units of the first k removals.
+
+    Args:
+        networks: by what each group keeps.
+        start: how many units each group keeps before the first removal.
+        queue: the removals.
+
+    Attributes:
+        last: the largest k.
+    """
+
+    def __init__(
+        self, networks: _Networks, start: Sequence[int], queue: Sequence[Removal]
+    ) -> None:
+        self._networks, self._start, self._queue = networks, start, queue
+        self.last = len(queue)
+
+    def _kept(self, k: int) -> list[int]:
+        kept = list(self._start)
+        for removal in self._queue[:k]:
+            kept[removal.group] = removal.kept
+        return kept
+
+    def rates(self, k: int) -> tuple[float, ...]:
+        pairs = zip(self._kept(k), self._networks.whole, strict=True)
+        return tuple(1 - kept / whole for kept, whole in pairs)
+
+    def left(self, k: int, resource: str) -> float:
+        """What is left of the MACs or parameters, as a fraction."""
+        return self._networks.left(self._kept(k), resource)
+
+    def left_at(self, rates: Sequence[float], resource: str) -> float:
+        """The same, at any rates."""
+        pairs = zip(self._networks.whole, rates, strict=True)
+        kept = [kept_count(whole, rate) for whole, rate in pairs]
+        return self._networks.left(kept, resource)
 
     def first(self, low: int, high: int, resource: str, target: float) -> int:
         """The lowest k in (low, high] with no more left than that; `high` has."""
@@ -226,7 +264,7 @@ class _Candidates:
         return high
 
     def compacted(self, k: int) -> keras.Model:
-        return compact_as(self._model, self._costs.without(self._removed(self.kept(k))))
+        return self._networks.compacted(self._kept(k))
 
 
 def _cheapest(candidates: _Candidates, resource: str, fraction: float) -> int:

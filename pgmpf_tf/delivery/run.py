@@ -112,12 +112,13 @@ def prune(
     run = _Run(model, directory, budget, seed, check_bool("verbose", verbose))
     with run.step("reading data"):
         run.read(data, input_range)
-    small = run.prune_once(seconds / 2)
-    before = run.errors(small)
-    if seconds:
-        with run.step("mending"):
-            small = run.mend(small, seconds)
-    return run.finish(small, before, formats, quantize)
+    with work.opened(directory, run.settings) as folder:
+        small = run.prune_once(folder, seconds / 2)
+        before = run.errors(small)
+        if seconds:
+            with run.step("mending"):
+                small = run.mend(folder, small, seconds)
+        return run.finish(small, before, formats, quantize)
 
 
 @dataclass
@@ -179,17 +180,16 @@ class _Run:
             for part in (self.parts.training, self.parts.selection)
         )
         self.loss = losses(self.dense, self.y)
-        settings = {
+        self.settings = {
             "model": work.fingerprint_of_model(self.dense),
             "data": work.fingerprint_of_data(arrays),
             "budget": repr(self.budget),
             "seed": self.seed,
         }
-        self.work = work.open_work(self.directory, settings)
 
-    def prune_once(self, seconds: float) -> keras.Model:
+    def prune_once(self, folder: Path, seconds: float) -> keras.Model:
         """The compacted network, before any training."""
-        path = self.work / "pruned.keras"
+        path = folder / "pruned.keras"
         if path.exists():
             return keras.models.load_model(path, compile=False)
         with self.step("measuring which filters matter"):
@@ -199,7 +199,7 @@ class _Run:
                 self.y,
                 self.loss,
                 seconds or 60.0,
-                self.work / "sensitivity.json",
+                folder / "sensitivity.json",
                 self.verbose and self._console.is_terminal,
             )
         if table is None:
@@ -214,8 +214,8 @@ class _Run:
             pruned.apply_masks()
             self._repair(copy)
             small = compact(pruned)
-        with staged(self.work) as folder:
-            small.save(folder / path.name)
+        with staged(folder) as staging:
+            small.save(staging / path.name)
         return small
 
     def _repair(self, pruned: keras.Model) -> None:
@@ -238,7 +238,7 @@ class _Run:
         if not distance() < without:
             pruned.set_weights(repaired)
 
-    def mend(self, small: keras.Model, seconds: float) -> keras.Model:
+    def mend(self, folder: Path, small: keras.Model, seconds: float) -> keras.Model:
         """The network after it has learned from the dense one."""
         small, progress = mending.mend(
             small,
@@ -246,7 +246,7 @@ class _Run:
             (self.x_selection, self.y_selection),
             self.loss,
             seconds,
-            self.work,
+            folder,
             self._status,
         )
         self.history = progress.history
@@ -288,7 +288,6 @@ class _Run:
                 title=f"{self.model.name}: pruned without labels",
             )
             page.save(folder / "report.html")
-        work.close_work(self.work)
         return PruningResult(
             small,
             comparison,

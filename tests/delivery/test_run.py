@@ -8,6 +8,7 @@ import pytest
 
 import pgmpf_tf
 from pgmpf_tf.__main__ import main
+from pgmpf_tf._files import locked
 from pgmpf_tf.delivery import mending, work
 from tests.delivery.networks import classifier, images, write_images
 
@@ -79,6 +80,15 @@ def test_an_interrupted_run_goes_on(model, tmp_path, monkeypatch):
     assert "measuring which filters matter" not in result.seconds
     assert [w.shape for w in result.model.weights] == [w.shape for w in pruned.weights]
     assert not unfinished.exists()
+
+
+def test_two_runs_do_not_share_a_directory(model, tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(ValueError, match=r"Another process is at work.*`directory`"),
+    ):
+        pgmpf_tf.prune(model, images() / 255, tmp_path, minutes=0, verbose=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

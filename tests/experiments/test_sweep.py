@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from experiments import sweep
-from experiments.run.directory import FolderInUse, RunDirectory
+from experiments.run.directory import RunDirectory
 from experiments.studies import sweep_records
 from experiments.sweep import plan
+from pgmpf_tf._files import FolderInUse
 
 SWEEPS = Path(sweep.__file__).parent / "sweeps"
 SMALL = {

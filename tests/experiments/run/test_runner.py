@@ -15,8 +15,9 @@ from experiments.data import datasets
 from experiments.networks import models
 from experiments.run import evaluation, presentation
 from experiments.run import runner as runs
-from experiments.run.directory import FolderInUse, RunDirectory
+from experiments.run.directory import RunDirectory
 from experiments.run.settings import RunSettings
+from pgmpf_tf._files import FolderInUse
 
 TINY = RunSettings(
     train_examples=64, batch_size=32, dense_epochs=1, epochs=1, formats=()
