@@ -261,6 +261,13 @@ report.html. A run that was interrupted goes on when the command is given again.
         help="of pixels that the network wants; found out by default",
     )
     command.add_argument(
+        "--image_size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the images, for a network that takes any",
+    )
+    command.add_argument(
         "--formats",
         type=lambda text: text.split(","),
         default=["tflite"],
@@ -295,6 +302,7 @@ def _prune(options: argparse.Namespace) -> None:
         quantize=options.quantize,
         minutes=options.minutes,
         input_range=options.range,
+        image_size=options.image_size,
         seed=options.seed,
     )
     _print(result, result.to_dict(), options)

@@ -56,11 +56,6 @@ def _loss(array: np.ndarray) -> keras.losses.Loss:
     return RelativeError(max(float(np.var(array)), 1e-12))
 
 
-def outputs_of(signature: Signature, arrays: Arrays) -> Any:
-    """What a network gives, in the structure of its outputs."""
-    return signature.model.predict(packed(signature, arrays), verbose=0)
-
-
 def packed(signature: Signature, arrays: Arrays) -> Any:
     """Samples in the structure of a network's inputs."""
     flat = [arrays[port.name] for port in signature.inputs]

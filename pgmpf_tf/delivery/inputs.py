@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pgmpf_tf._checks import received
+from pgmpf_tf._checks import check_integer, check_sequence, received
 from pgmpf_tf.exporting import samples
 from pgmpf_tf.exporting.signature import Arrays, Input
 
@@ -41,7 +41,33 @@ def is_folder(data: Any) -> bool:
     return isinstance(data, (str, os.PathLike)) and Path(data).is_dir()
 
 
-def read(data: Any, inputs: Sequence[Input], seed: int) -> Arrays:
+def check_image_size(image_size: Any, data: Any) -> tuple[int, int] | None:
+    """A height and a width as integers, for a folder of images.
+
+    Raises:
+        TypeError: it is no sequence of integers.
+        ValueError: it is not two of them, or the data are no folder.
+    """
+    if image_size is None:
+        return None
+    sizes = [
+        check_integer(f"image_size[{place}]", size, 1)
+        for place, size in enumerate(check_sequence("image_size", image_size, "ints"))
+    ]
+    if len(sizes) != 2 or not is_folder(data):
+        raise ValueError(
+            "`image_size` must be a height and a width, and goes with a folder of "
+            f"images. {received('image_size', image_size)}"
+        )
+    return sizes[0], sizes[1]
+
+
+def read(
+    data: Any,
+    inputs: Sequence[Input],
+    seed: int,
+    image_size: tuple[int, int] | None = None,
+) -> Arrays:
     """As many samples as fit, at most 20,000.
 
     Args:
@@ -51,6 +77,7 @@ def read(data: Any, inputs: Sequence[Input], seed: int) -> Arrays:
             `export` takes.
         inputs: the inputs of the model.
         seed: of the order in which images are taken.
+        image_size: height and width of images from a folder, where the model takes any.
 
     Raises:
         FileNotFoundError: nothing is at the path.
@@ -62,7 +89,7 @@ def read(data: Any, inputs: Sequence[Input], seed: int) -> Arrays:
         path = Path(data)
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder {str(path)!r}")
-        data = _images(path, inputs, seed) if path.is_dir() else _file(path)
+        data = _images(path, inputs, seed, image_size) if path.is_dir() else _file(path)
     arrays = samples.collect("data", data, inputs, limit)
     if samples.size(arrays) < 10:
         raise ValueError(
@@ -90,7 +117,12 @@ def _bytes(inputs: Sequence[Input]) -> int:
     return sum(4 * math.prod(size or 1 for size in port.shape[1:]) for port in inputs)
 
 
-def _images(path: Path, inputs: Sequence[Input], seed: int) -> Any:
+def _images(
+    path: Path,
+    inputs: Sequence[Input],
+    seed: int,
+    image_size: tuple[int, int] | None,
+) -> Any:
     colors = {1: "grayscale", 3: "rgb", 4: "rgba"}
     shape = inputs[0].shape
     if len(inputs) != 1 or len(shape) != 4 or shape[3] not in colors:
@@ -99,12 +131,13 @@ def _images(path: Path, inputs: Sequence[Input], seed: int) -> Any:
             f"channels last. Received: data={str(path)!r} for inputs of the shapes "
             f"{[port.shape for port in inputs]}"
         )
+    size = _size(shape[1:3], image_size)
     try:
         return keras.utils.image_dataset_from_directory(
             path,
             labels=None,
             color_mode=colors[shape[3]],
-            image_size=shape[1:3],
+            image_size=size,
             batch_size=32,
             shuffle=True,
             seed=seed,
@@ -115,6 +148,24 @@ def _images(path: Path, inputs: Sequence[Input], seed: int) -> Any:
             f"`data` must be a folder with images. {received('data', str(path))} "
             f"({error})"
         ) from error
+
+
+def _size(
+    own: tuple[int | None, ...], wanted: tuple[int, int] | None
+) -> tuple[int, int]:
+    """The height and width of images: the model's, or the wanted one if it has none."""
+    fits = wanted is not None and all(
+        size in (None, asked) for size, asked in zip(own, wanted, strict=True)
+    )
+    if wanted is None and None not in own:
+        return own  # type: ignore[return-value]
+    if wanted is None or not fits:
+        raise ValueError(
+            "`image_size` must be the height and width to which images are resized, "
+            f"for a model that takes the size {own} (None: any). "
+            f"{received('image_size', wanted)}"
+        )
+    return wanted
 
 
 def _file(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from pgmpf_tf._files import staged, write_text
-from pgmpf_tf.delivery.copying import copy_of
+from pgmpf_tf.delivery.copying import without_last_activations
 
 LEARNING_RATE = 1e-3
 _SAVE_SECONDS = 30.0
@@ -73,7 +73,7 @@ def mend(
         and the progress.
     """
     progress = Progress.load(folder / "mending.json")
-    student = copy_of(model)
+    student = without_last_activations(model)
     if (folder / "mending.keras").exists():
         saved = keras.models.load_model(folder / "mending.keras", compile=False)
         student.set_weights(saved.get_weights())

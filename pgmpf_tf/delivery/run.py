@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 from rich.console import Console
 
@@ -26,9 +27,9 @@ from pgmpf_tf._files import staged
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.delivery import choosing, inputs, mending, ranges, work
-from pgmpf_tf.delivery.compensation import compensate
-from pgmpf_tf.delivery.copying import copy_of
-from pgmpf_tf.delivery.distance import losses, outputs_of, packed
+from pgmpf_tf.delivery.copying import copy_of, without_last_activations
+from pgmpf_tf.delivery.distance import losses, packed
+from pgmpf_tf.delivery.reconstruction import reconstruct
 from pgmpf_tf.delivery.results import PruningResult
 from pgmpf_tf.exporting import ExportReport, export
 from pgmpf_tf.exporting.options import Options
@@ -50,6 +51,7 @@ def prune(
     quantize: str | None = None,
     minutes: float = 5.0,
     input_range: str | None = None,
+    image_size: tuple[int, int] | None = None,
     seed: int = 0,
     verbose: bool = True,
 ) -> PruningResult:
@@ -85,6 +87,8 @@ def prune(
         input_range: the range of pixels that the network wants, for a folder of
             images: `"0..255"`, `"0..1"` or `"-1..1"`. None finds it out, and the
             result says how.
+        image_size: height and width of images from a folder, for a network that takes
+            any; the small network takes this size only.
         seed: of the order of samples, in [0, 2^31).
         verbose: show progress.
 
@@ -108,10 +112,11 @@ def prune(
     seconds = 60 * check_number("minutes", minutes, "[0, inf)")
     if input_range is not None:
         check_choice("input_range", input_range, ranges.RANGES)
+    image_size = inputs.check_image_size(image_size, data)
     seed = check_seed("seed", seed)
     run = _Run(model, directory, budget, seed, check_bool("verbose", verbose))
     with run.step("reading data"):
-        run.read(data, input_range)
+        run.read(data, input_range, image_size)
     with work.opened(directory, run.settings) as folder:
         small = run.prune_once(folder, seconds / 2)
         before = run.errors(small)
@@ -142,8 +147,6 @@ class _Run:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.dense = copy_of(self.model)
-        self.signature = Signature.of(self.dense)
         self.history: dict[str, list[float]] = {}
         self._console = Console(stderr=True, quiet=not self.verbose)
         self._status: Callable[[str], None] = lambda text: None
@@ -162,24 +165,41 @@ class _Run:
             yield
         self.seconds[name] = round(time.monotonic() - start, 1)
 
-    def read(self, data: Any, wanted: str | None) -> None:
-        """Reads and splits the samples; finds the range of pixels."""
-        arrays = inputs.read(data, self.signature.inputs, self.seed)
+    def read(
+        self, data: Any, wanted: str | None, image_size: tuple[int, int] | None
+    ) -> None:
+        """Reads and splits the samples; fixes sizes; finds the range of pixels."""
+        ports = Signature.of(self.model).inputs
+        arrays = inputs.read(data, ports, self.seed, image_size)
+        shapes = [(port.shape[0], *arrays[port.name].shape[1:]) for port in ports]
+        fixed = [port.shape for port in ports] != shapes
+        self.dense = copy_of(self.model, shapes if fixed else None)
+        self.signature = Signature.of(self.dense)
+        # A copy may have other names for what has none of its user's.
+        names = [port.name for port in self.signature.inputs]
+        arrays = dict(zip(names, arrays.values(), strict=True))
+        for port, shape in zip(ports, shapes, strict=True):
+            if port.shape != shape:
+                self.notes.append(
+                    f"the input {port.name!r} of shape {port.shape[1:]} is fixed to "
+                    f"the samples' {shape[1:]} in both networks"
+                )
         if inputs.is_folder(data):
             ((name, images),) = arrays.items()
             found, reason = ranges.find_range(self.dense, images[:128], wanted)
             arrays = {name: ranges.rescaled(images, found)}
             self.notes.append(f"pixels are passed as {found}: {reason}")
+        # What the network gives before its last activations.
+        self.judge = without_last_activations(self.dense)
         self.parts = inputs.split(arrays, self.seed)
         self.x, self.x_selection = (
             packed(self.signature, part)
             for part in (self.parts.training, self.parts.selection)
         )
         self.y, self.y_selection = (
-            outputs_of(self.signature, part)
-            for part in (self.parts.training, self.parts.selection)
+            self.judge.predict(part, verbose=0) for part in (self.x, self.x_selection)
         )
-        self.loss = losses(self.dense, self.y)
+        self.loss = losses(self.judge, self.y)
         self.settings = {
             "model": work.fingerprint_of_model(self.dense),
             "data": work.fingerprint_of_data(arrays),
@@ -193,8 +213,8 @@ class _Run:
         if path.exists():
             return keras.models.load_model(path, compile=False)
         with self.step("measuring which filters matter"):
-            table = choosing.measure(
-                copy_of(self.dense),
+            choice = choosing.measure(
+                copy_of(self.judge),
                 self.x,
                 self.y,
                 self.loss,
@@ -202,41 +222,46 @@ class _Run:
                 folder / "sensitivity.json",
                 self.verbose and self._console.is_terminal,
             )
-        if table is None:
+        if choice is None:
             self.notes.append(
                 "filters were chosen by their norms: to measure which matter would "
                 "have taken too long"
             )
         with self.step("pruning"):
             copy = copy_of(self.dense)
-            budget = choosing.with_sensitivity(self.budget, table)
-            pruned = wrap(copy, budget, seed=self.seed)
+            budget = self.budget if choice is None else choice.spent(self.budget)
+            criterion = "l2" if choice is None else choice.criterion
+            pruned = wrap(copy, budget, criterion=criterion, seed=self.seed)
             pruned.apply_masks()
-            self._repair(copy)
+            self._repair(copy, seconds)
             small = compact(pruned)
         with staged(folder) as staging:
             small.save(staging / path.name)
         return small
 
-    def _repair(self, pruned: keras.Model) -> None:
-        """Puts statistics right, and biases too if that helps."""
-        pruned.compile(loss=self.loss)
+    def _repair(self, pruned: keras.Model, seconds: float) -> None:
+        """Puts statistics right, or kernels, or both: whatever comes nearest."""
+        network = without_last_activations(pruned)
+        network.compile(loss=self.loss)
+        few = tree.map_structure(lambda x: x[:1024], self.x)
+        found: list[tuple[float, list[np.ndarray]]] = []
 
-        def distance() -> float:
-            recalibrate(pruned, self.x)
-            found = pruned.evaluate(
+        def note() -> None:
+            figures = network.evaluate(
                 self.x_selection, self.y_selection, verbose=0, return_dict=True
             )
-            return float(found["loss"])
+            found.append((float(figures["loss"]), network.get_weights()))
 
-        before = pruned.get_weights()
-        without = distance()
-        repaired = pruned.get_weights()
-        pruned.set_weights(before)
-        few = tree.map_structure(lambda x: x[:64], self.x)
-        compensate(self.dense, pruned, few)
-        if not distance() < without:
-            pruned.set_weights(repaired)
+        before = network.get_weights()
+        recalibrate(network, few)
+        note()
+        network.set_weights(before)
+        if reconstruct(self.judge, network, self.x, seconds / 2, self.seed):
+            note()
+            recalibrate(network, few)
+            note()
+        _, best = min(found, key=lambda pair: (np.isnan(pair[0]), pair[0]))
+        pruned.set_weights(best)
 
     def mend(self, folder: Path, small: keras.Model, seconds: float) -> keras.Model:
         """The network after it has learned from the dense one."""

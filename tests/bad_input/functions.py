@@ -149,6 +149,7 @@ TARGETS = {
             "quantize": [wrong_type(3), wrong_value("int3")],
             "minutes": [wrong_type("x"), wrong_type(True), wrong_value(-1)],
             "input_range": [wrong_type(3), wrong_value("0..2")],
+            "image_size": [wrong_type(8), wrong_type((8, "x")), wrong_value((8, 8))],
             "seed": [wrong_type("x"), wrong_value(-1), wrong_value(2**31)],
             "verbose": NO_BOOL,
         },

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import pgmpf_tf
 from pgmpf_tf.__main__ import main
@@ -82,6 +83,23 @@ def test_an_interrupted_run_goes_on(model, tmp_path, monkeypatch):
     assert not unfinished.exists()
 
 
+def test_a_network_for_images_of_any_size_gets_the_size_asked_for(tmp_path):
+    inner = classifier()
+    image = keras.Input((None, None, 3), name="photo")
+    x = image
+    for layer in inner.layers[:5]:
+        x = layer(x)
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    write_images(tmp_path / "photos")
+    options = {"minutes": 0, "verbose": False, "input_range": "0..1"}
+    arguments = model, tmp_path / "photos", tmp_path / "out"
+    with pytest.raises(ValueError, match=r"`image_size` must be .*\(None, None\)"):
+        pgmpf_tf.prune(*arguments, **options)
+    result = pgmpf_tf.prune(*arguments, **options, image_size=(16, 12))
+    assert result.model.input_shape == (None, 16, 12, 3)
+    assert any("'photo'" in note for note in result.notes)
+
+
 def test_two_runs_do_not_share_a_directory(model, tmp_path):
     with (
         locked(tmp_path),
@@ -100,6 +118,8 @@ def test_two_runs_do_not_share_a_directory(model, tmp_path):
         ({"minutes": "x"}, TypeError, "`minutes`.*'x'"),
         ({"formats": "tfjs"}, ValueError, "`formats`.*tfjs"),
         ({"input_range": "0..2"}, ValueError, r"`input_range`.*0\.\.2"),
+        ({"image_size": (8, 8)}, ValueError, r"`image_size`.*folder.*\(8, 8\)"),
+        ({"image_size": (8, 0.5)}, TypeError, r"`image_size\[1\]`.*0\.5"),
         ({"seed": -1}, ValueError, "`seed`.*-1"),
         ({"verbose": 3}, TypeError, "`verbose`.*3"),
         ({"data": np.zeros((9, 12, 12, 3))}, ValueError, "at least 10 samples"),
