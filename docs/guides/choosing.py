@@ -158,7 +158,7 @@ table = pgmpf_tf.sensitivity(dense, (x_test, y_test), rates=(0.25, 0.5, 0.75))
 print(table)
 
 # %% [markdown]
-# A budget with the strategy `"sensitivity"` takes less of what matters more.
+# A budget with the strategy `"sensitivity"` takes what matters least for what it saves.
 
 # %%
 model = prune(Budget(macs=0.5, strategy="sensitivity", sensitivity=table))

@@ -70,8 +70,8 @@ class Budget:
             this machine. It takes a while, and varies as the machine does.
         strategy: which filters go first. `"uniform"`: every group loses the same
             fraction. `"global"`: all units compete by their scores, each divided by
-            the mean of its group. `"sensitivity"`: all groups lose as much as costs
-            the same measured accuracy.
+            the mean of its group. `"sensitivity"`: filters go where the least measured
+            accuracy is lost for what is saved.
         sensitivity: what `pgmpf_tf.sensitivity` measured on this model, for the
             strategy of that name.
         min_keep: the least number of filters (an int of at least 1) or fraction of the

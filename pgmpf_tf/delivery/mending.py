@@ -55,13 +55,14 @@ def mend(
 ) -> tuple[keras.Model, Progress]:
     """Trains a network to give what the dense one gives, and takes the best epoch.
 
+    Both are compared before their last activations, see `without_last_activations`.
     Adam; the learning rate falls by a cosine over the time. BatchNormalization layers
     keep their statistics, and nothing is dropped. A run that was killed goes on where
     it was last saved.
 
     Args:
         model: the small network, as it is before mending.
-        training: inputs, and the dense network's outputs on them.
+        training: inputs, and what the dense network gives before its last activations.
         selection: others, on which the best epoch is found.
         loss: what `compile` takes: how far outputs are from the dense network's.
         seconds: of training, in all runs together.

@@ -32,7 +32,7 @@ def reconstruct(
     x what arrives at the layer in the pruned network (a row per position), s what its
     filters sum up to in the dense network, and d = s - x K - b,
 
-        K += D, where D minimizes |d - x D|^2 + ridge * mean(x^2) * |D|^2
+        K += D, where D minimizes |d - x D|^2 + ridge * |x|^2 / columns * |D|^2
 
     and the means of x and d go into the bias if there is one (Y. He et al., "Channel
     Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, section 3.1, for

@@ -58,9 +58,10 @@ def prune(
     """Makes a trained network smaller with data that have no labels.
 
     The dense network is the only judge: filters go where that changes its outputs
-    least; biases and BatchNormalization statistics are put right; then the small
-    network learns to give what the dense one gives. What it gives on held-out samples
-    is held against the dense network's in the end.
+    least for what it saves; the kernels that are left are fitted, layer by layer, to
+    what the dense network's layers give; then the small network learns to give what the
+    dense one gives. What it gives on held-out samples is held against the dense
+    network's in the end.
 
     ```python
     result = pgmpf_tf.prune(model, "photos/", "out/", budget=pgmpf_tf.Budget(macs=0.5))
@@ -83,7 +84,7 @@ def prune(
         formats: what to export, see `export`.
         quantize: precision of the `.tflite` file, see `export`.
         minutes: how long the small network may learn, 0 for not at all; choosing
-            filters may take half of it again.
+            filters and fitting kernels may take as long again.
         input_range: the range of pixels that the network wants, for a folder of
             images: `"0..255"`, `"0..1"` or `"-1..1"`. None finds it out, and the
             result says how.
@@ -98,8 +99,8 @@ def prune(
     Raises:
         TypeError: an argument is of a wrong type.
         ValueError: an argument is not allowed, the data or the budget do not fit the
-            model, the range of pixels cannot be found out, or the directory holds
-            unfinished work of another run.
+            model, the range or the size of images cannot be found out, or the directory
+            holds unfinished work of another run, or one is at work in it.
         FileNotFoundError: nothing is at the path of the data.
         ImportError: a format needs a package that is not installed.
         VerificationError: an exported file is too far from its network.
@@ -209,6 +210,7 @@ class _Run:
 
     def prune_once(self, folder: Path, seconds: float) -> keras.Model:
         """The compacted network, before any training."""
+        seconds = seconds or 60.0
         path = folder / "pruned.keras"
         if path.exists():
             return keras.models.load_model(path, compile=False)
@@ -218,7 +220,7 @@ class _Run:
                 self.x,
                 self.y,
                 self.loss,
-                seconds or 60.0,
+                seconds,
                 folder / "sensitivity.json",
                 self.verbose and self._console.is_terminal,
             )
