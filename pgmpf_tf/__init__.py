@@ -7,6 +7,7 @@ from pgmpf_tf.delivery.run import prune
 from pgmpf_tf.exporting import (
     Artifact,
     ExportReport,
+    LayerError,
     OutputError,
     VerificationError,
     export,
@@ -37,6 +38,7 @@ __all__ = [
     "Comparison",
     "Distillation",
     "ExportReport",
+    "LayerError",
     "LayerProfile",
     "OutputError",
     "Profile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ from pgmpf_tf.delivery.copying import copy_of, without_last_activations
 from pgmpf_tf.delivery.distance import losses, packed
 from pgmpf_tf.delivery.reconstruction import reconstruct
 from pgmpf_tf.delivery.results import PruningResult
-from pgmpf_tf.exporting import ExportReport, export
+from pgmpf_tf.exporting import ExportReport, export, samples
 from pgmpf_tf.exporting.options import Options
 from pgmpf_tf.exporting.results import OutputError
 from pgmpf_tf.exporting.signature import Signature
@@ -305,7 +306,11 @@ class _Run:
                 )
         with self.step("writing the report"), staged(self.directory) as folder:
             small.save(folder / "small.keras")
-            comparison = compare(self.dense, small, self.parts.held_out)
+            comparison = dataclasses.replace(
+                compare(self.dense, small, self.parts.held_out),
+                samples=samples.size(self.parts.held_out),
+                outputs=self.errors(small),
+            )
             page = report(
                 self.dense,
                 small,

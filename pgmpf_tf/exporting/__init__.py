@@ -6,6 +6,7 @@ from pgmpf_tf.exporting.quantization_aware import quantize_aware, to_tf_keras
 from pgmpf_tf.exporting.results import (
     Artifact,
     ExportReport,
+    LayerError,
     OutputError,
     VerificationError,
 )
@@ -14,6 +15,7 @@ from pgmpf_tf.exporting.timing import Stopwatch
 __all__ = [
     "Artifact",
     "ExportReport",
+    "LayerError",
     "OutputError",
     "VerificationError",
     "export",

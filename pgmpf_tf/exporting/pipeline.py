@@ -16,10 +16,11 @@ from pgmpf_tf._checks import check_bool, check_type, received
 from pgmpf_tf._files import staged
 from pgmpf_tf.exporting import samples, verification
 from pgmpf_tf.exporting.formats.base import Format, Precision
-from pgmpf_tf.exporting.options import Options
+from pgmpf_tf.exporting.options import CALIBRATED, Options
 from pgmpf_tf.exporting.results import (
     Artifact,
     ExportReport,
+    LayerError,
     OutputError,
     VerificationError,
 )
@@ -195,7 +196,8 @@ def _artifact(
     say(f"writing {path.name}")
     precision = Precision(name, data.calibration, options.integer_io)
     quantized = name != "float32" and not is_legacy(signature.model)
-    write(format, _folded(signature) if quantized else signature, path, precision)
+    written = _folded(signature) if quantized else signature
+    write(format, written, path, precision)
     say(f"verifying {path.name}")
     errors = _verify(format, path, signature, data.inputs, reference)
     bounds = options.bounds(format, data.source != "random")
@@ -205,6 +207,10 @@ def _artifact(
         say(f"timing {path.name}")
         batch = samples.fill(data.inputs, signature.batch_size or 1)
         latency = median_milliseconds(format.inference(path, batch))
+    layers: tuple[LayerError, ...] = ()
+    if quantized and name in CALIBRATED:
+        say(f"finding out where {path.name} loses")
+        layers = format.layer_errors(written, path, data.inputs)
     return Artifact(
         format=format.name,
         precision=name,
@@ -212,6 +218,7 @@ def _artifact(
         bytes=_bytes(path),
         outputs=errors,
         latency_ms=latency,
+        layers=layers,
     )
 
 

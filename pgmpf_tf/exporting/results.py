@@ -10,6 +10,9 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+_SHOWN = 3
+"""Operations that add most to the error of a file."""
+
 
 class VerificationError(RuntimeError):
     """An artifact does not do what the model does; it was not kept."""
@@ -44,6 +47,28 @@ class OutputError:
 
 
 @dataclass(frozen=True)
+class LayerError:
+    """How far the output of one operation of a quantized file is off.
+
+    Attributes:
+        name: the layer's name, as far as the file has kept it.
+        operation: its kind, `"CONV_2D"` say.
+        relative_error: the root mean square of the deviations from what the same
+            operation gives in float32, divided by the standard deviation of that.
+        added: how much of it is not in its inputs already.
+    """
+
+    name: str
+    operation: str
+    relative_error: float
+    added: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON can hold them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One file (or folder: a SavedModel, OpenVINO's) that was written and verified.
 
@@ -56,6 +81,8 @@ class Artifact:
         latency_ms: median milliseconds for one batch of the fixed batch size, or of 1,
             on one thread (a SavedModel: on as many as TensorFlow takes); None for a
             `.keras` file.
+        layers: of a file of integers, what its operations add to the error, the one
+            that adds most first; empty for others.
     """
 
     format: str
@@ -64,6 +91,7 @@ class Artifact:
     bytes: int
     outputs: tuple[OutputError, ...]
     latency_ms: float | None
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def max_deviation(self) -> float:
@@ -133,7 +161,10 @@ class ExportReport:
         raise KeyError(format)
 
     def __rich__(self) -> Table:
-        """A row per artifact, and one below for each output if there are several."""
+        """A row per artifact, and below it one for each output if there are several.
+
+        And for the operations that add most to the error of integers.
+        """
         table = Table(
             title=str(self.artifacts[0].path.parent),
             caption=f"held against the model on {self.samples} {self.source} samples",
@@ -150,6 +181,9 @@ class ExportReport:
             table.add_row(*start, *_errors(row), latency)
             for error in row.outputs if len(row.outputs) > 1 else ():
                 table.add_row(f"  {error.name}", "", "", *_errors(error), "")
+            for layer in row.layers[:_SHOWN]:
+                added = f"+{layer.added:.1e}"
+                table.add_row(f"  in {layer.name}", layer.operation, "", "", added)
         return table
 
 

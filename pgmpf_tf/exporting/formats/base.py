@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pgmpf_tf.exporting.results import LayerError
 from pgmpf_tf.exporting.signature import Arrays, Runner, Signature
 
 
@@ -76,6 +77,18 @@ class Format(abc.ABC):
         """One inference, to be timed."""
         runner = self.load(path)
         return lambda: runner(arrays)
+
+    def layer_errors(
+        self, signature: Signature, path: Path, arrays: Arrays
+    ) -> tuple[LayerError, ...]:
+        """What each operation of an artifact adds to its error, where that is known.
+
+        Args:
+            signature: what was written.
+            path: the artifact, in a precision of integers.
+            arrays: samples.
+        """
+        return ()
 
     def file_name(self, precision: str) -> str:
         """The name of its artifact."""

@@ -14,6 +14,9 @@ import numpy as np
 from pgmpf_tf._checks import received
 from pgmpf_tf.exporting.formats.base import Format, Precision
 from pgmpf_tf.exporting.formats.saved_model import ENDPOINT, write_saved_model
+from pgmpf_tf.exporting.formats.tflite_errors import layer_errors
+from pgmpf_tf.exporting.formats.tflite_tensors import dequantize, place, quantize
+from pgmpf_tf.exporting.results import LayerError
 from pgmpf_tf.exporting.samples import fill, in_batches
 from pgmpf_tf.exporting.signature import Arrays, Runner, Signature, is_legacy
 
@@ -69,8 +72,8 @@ class TFLite(Format):
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
 
         def run(arrays: Arrays) -> dict[str, np.ndarray]:
-            results = runner(**{k: _quantize(v, inputs[k]) for k, v in arrays.items()})
-            return {k: _dequantize(v, outputs[k]) for k, v in results.items()}
+            results = runner(**{k: quantize(v, inputs[k]) for k, v in arrays.items()})
+            return {k: dequantize(v, outputs[k]) for k, v in results.items()}
 
         return run
 
@@ -81,15 +84,17 @@ class TFLite(Format):
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(str(path), num_threads=threads)
-        # While a signature runner is held, the interpreter refuses to work by itself.
-        details = interpreter.get_signature_runner(ENDPOINT).get_input_details()
-        for name, detail in details.items():
-            if arrays[name].shape != tuple(detail["shape"]):
-                interpreter.resize_tensor_input(detail["index"], arrays[name].shape)
-        interpreter.allocate_tensors()
-        for name, detail in details.items():
-            interpreter.set_tensor(detail["index"], _quantize(arrays[name], detail))
+        place(interpreter, arrays)
         return interpreter.invoke
+
+    def layer_errors(
+        self, signature: Signature, path: Path, arrays: Arrays
+    ) -> tuple[LayerError, ...]:
+        """Holds a file of integers against one in float32, operation by operation."""
+        with tempfile.TemporaryDirectory() as folder:
+            exact = Path(folder) / self.file
+            self.write(signature, exact, Precision())
+            return layer_errors(path, exact, arrays, signature.batch_size or 1)
 
 
 def _set_precision(converter: Any, signature: Signature, precision: Precision) -> None:
@@ -128,20 +133,3 @@ def _reason(error: Exception) -> str:
     if lists:
         return "it has none for " + ", ".join(dict.fromkeys(lists))
     return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-
-
-def _quantize(array: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    scale, zero_point = detail["quantization"]
-    dtype = np.dtype(detail["dtype"])
-    if not scale or dtype == array.dtype:
-        return array
-    bounds = np.iinfo(dtype)
-    levels = np.round(array / scale) + zero_point
-    return np.clip(levels, bounds.min, bounds.max).astype(dtype)
-
-
-def _dequantize(array: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
-    scale, zero_point = detail["quantization"]
-    if not scale:
-        return array
-    return (array.astype("float32") - zero_point) * np.float32(scale)
