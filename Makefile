@@ -27,7 +27,8 @@ test-all: $(VENV)/with-test
 # On JAX and on PyTorch, each in an environment without TensorFlow; then beside it:
 # whether masks are the same, files, launchers. TESTS and BESIDE select some of them.
 ANYWHERE := tests/backends tests/training tests/scores tests/budgets tests/methods \
-	tests/exporting/test_writing.py tests/test_compaction.py tests/test_profiling.py
+	tests/exporting/test_writing.py tests/exporting/formats/test_torch_program.py \
+	tests/test_compaction.py tests/test_profiling.py
 test-backends: TESTS ?= $(ANYWHERE)
 test-backends: BESIDE ?= tests/training/test_agreement.py tests/test_backends.py \
 	tests/exporting/test_writing.py

@@ -54,7 +54,7 @@ def export(
     Every artifact is loaded again, by the software that will run it, and compared with
     the model before any of them gets its name in `directory`: `saved_model/`,
     `model.tflite` (`model_float16.tflite` and so on when quantized), `model.keras`,
-    `model.onnx`, `openvino/`. If one fails, none is left. What has one of these names
+    `model.onnx`, `openvino/`, `model.pt2`. If one fails, none is left. What has one of these names
     already is replaced.
 
     All but the `.keras` file are written on Keras' TensorFlow backend. On JAX and
@@ -71,8 +71,9 @@ def export(
         model: a wrapped model (which is compacted first), any built Keras model, or a
             quantization-aware one from `quantize_aware`.
         directory: where to write; made if it is missing.
-        formats: any of `"saved_model"`, `"tflite"`, `"keras"`, `"onnx"` and
-            `"openvino"` (the last two need `pip install 'pgmpf_tf[onnx,openvino]'`).
+        formats: any of `"saved_model"`, `"tflite"`, `"keras"`, `"onnx"`, `"openvino"`
+            (these two need `pip install 'pgmpf_tf[onnx,openvino]'`) and `"torch"` (on
+            Keras' PyTorch backend).
             The names of inputs and outputs are the model's (an input's is that of its
             layer; what an identifier cannot have becomes `_`); SavedModels and
             `.tflite` files have one signature, `"serving_default"`.

@@ -87,10 +87,15 @@ class Signature:
         outputs = tree.flatten(self.model(packed, training=False))
         return dict(zip(self.outputs, outputs, strict=True))
 
-    def export(self, path: Path, format: str) -> None:
+    def export(self, path: Path, format: str, **options: Any) -> None:
         """Lets Keras write the model in one of its formats.
 
         What it writes is a model around the model, with exactly these names and shapes.
+
+        Args:
+            path: the file or folder.
+            format: one of Keras' names.
+            **options: of that format.
         """
         tensors = [
             keras.Input(batch_shape=port.shape, dtype=port.dtype, name=port.name)
@@ -102,7 +107,9 @@ class Signature:
         ]
         # Keras keeps the names of outputs if they are a dictionary.
         shell = keras.Model(tensors, self.call(tensors), name=self.model.name)
-        shell.export(str(path), format, verbose=False, input_signature=[specs])
+        shell.export(
+            str(path), format, verbose=False, input_signature=[specs], **options
+        )
 
     def run(self, arrays: Arrays) -> dict[str, np.ndarray]:
         """Calls the model on arrays: the reference every artifact is held against."""

@@ -8,8 +8,16 @@ from pgmpf_tf.exporting.formats.onnx import Onnx
 from pgmpf_tf.exporting.formats.openvino import OpenVino
 from pgmpf_tf.exporting.formats.saved_model import SavedModel
 from pgmpf_tf.exporting.formats.tflite import TFLite
+from pgmpf_tf.exporting.formats.torch_program import TorchProgram
 
 FORMATS: dict[str, Format] = {
     format.name: format
-    for format in (SavedModel(), TFLite(), KerasFile(), Onnx(), OpenVino())
+    for format in (
+        SavedModel(),
+        TFLite(),
+        KerasFile(),
+        Onnx(),
+        OpenVino(),
+        TorchProgram(),
+    )
 }
