@@ -54,8 +54,8 @@ def export(
     Every artifact is loaded again, by the software that will run it, and compared with
     the model before any of them gets its name in `directory`: `saved_model/`,
     `model.tflite` (`model_float16.tflite` and so on when quantized), `model.keras`,
-    `model.onnx`, `openvino/`, `model.pt2`. If one fails, none is left. What has one of these names
-    already is replaced.
+    `model.onnx`, `openvino/`, `model.pt2`. If one fails, none is left. What has one of
+    these names already is replaced.
 
     All but the `.keras` file are written on Keras' TensorFlow backend. On JAX and
     PyTorch a process of their own does that, if TensorFlow is installed.
