@@ -15,7 +15,7 @@ import keras
 from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.delivery.copying import without_last_activations
 
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-4
 _SAVE_SECONDS = 30.0
 MOST_EPOCHS = 200
 """Even where the time would allow more."""

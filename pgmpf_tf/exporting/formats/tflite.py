@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from pgmpf_tf._checks import received
@@ -94,7 +95,15 @@ class TFLite(Format):
         with tempfile.TemporaryDirectory() as folder:
             exact = Path(folder) / self.file
             self.write(signature, exact, Precision())
-            return layer_errors(path, exact, arrays, signature.batch_size or 1)
+            found = [
+                layer
+                for layer in signature.model._flatten_layers()
+                if not isinstance(layer, keras.Model)
+            ]
+            # An activation is one operation with the layer before it.
+            found.sort(key=lambda layer: not layer.weights)
+            layers = [layer.name for layer in found]
+            return layer_errors(path, exact, arrays, signature.batch_size or 1, layers)
 
 
 def _set_precision(converter: Any, signature: Signature, precision: Precision) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,18 +18,24 @@ MOST_SAMPLES = 32
 
 
 def layer_errors(
-    quantized: Path, exact: Path, arrays: Arrays, batch_size: int
+    quantized: Path,
+    exact: Path,
+    arrays: Arrays,
+    batch_size: int,
+    layers: Sequence[str],
 ) -> tuple[LayerError, ...]:
     """Compares two `.tflite` files of one model, operation by operation.
 
-    Operations are matched by the names of their outputs; what has no counterpart, as
-    what only converts numbers, is left out.
+    Operations are matched by the names of their outputs; what has no counterpart in
+    numbers, such as the computation of a shape, is left out.
 
     Args:
         quantized: a file with integers inside.
         exact: one in float32.
         arrays: samples, of which up to 32 are used.
         batch_size: of the files.
+        layers: names of the model's layers; of several that are one operation, the
+            first is named.
 
     Returns:
         One entry per operation, the one that adds most first.
@@ -45,16 +53,27 @@ def layer_errors(
         for index, other in pairs.items():
             moments[index].add(files[0].value(index), files[1].value(other))
     known: dict[int, float] = {}
+    made_by: dict[int, dict[str, Any]] = {}
     found = []
     for operation in files[0].operations:
-        before = max((known.get(int(i), 0.0) for i in operation["inputs"]), default=0.0)
+        inputs = [int(index) for index in operation["inputs"]]
+        before = max((known.get(index, 0.0) for index in inputs), default=0.0)
+        if operation["op_name"] == "DEQUANTIZE":
+            # What it gives, another operation has computed in integers.
+            source = made_by.get(inputs[0], operation)
+        else:
+            source = operation
         for index in map(int, operation["outputs"]):
-            error = moments[index].relative_error if index in moments else before
-            known[index] = error
+            made_by[index] = source
+            error = known[index] = (
+                moments[index].relative_error if index in moments else before
+            )
             if index in moments:
-                name = _layer(files[0].details[index]["name"])
+                constants = [i for i in source["inputs"] if int(i) not in made_by]
+                tensors = [*source["outputs"], *constants]
+                name = _layer([files[0].name(tensor) for tensor in tensors], layers)
                 added = max(error - before, 0.0)
-                found.append(LayerError(name, operation["op_name"], error, added))
+                found.append(LayerError(name, source["op_name"], error, added))
     return tuple(sorted(found, key=lambda each: -each.added))
 
 
@@ -65,10 +84,19 @@ def _first(arrays: Arrays, batch_size: int) -> Iterator[Mapping[str, np.ndarray]
             yield batch
 
 
-def _layer(name: str) -> str:
-    """`network_1/conv_1/Relu;network_1/conv_1/BiasAdd;...` is layer `conv_1`."""
-    parts = name.split(";")[0].split("/")
-    return parts[-2] if len(parts) > 1 else parts[-1]
+def _layer(tensors: Sequence[str], layers: Sequence[str]) -> str:
+    """The layer that tensors were named for.
+
+    `network_1/conv_1/Relu;network_1/conv_1/BiasAdd` is of the layer `conv`: converters
+    add numbers. Without such a layer it is the first name.
+    """
+    for tensor in tensors:
+        parts = re.split("[/;]", tensor)
+        stems = {*parts, *(re.sub(r"_\d+$", "", part) for part in parts)}
+        for name in layers:
+            if name in stems:
+                return name
+    return tensors[0]
 
 
 class _Opened:
@@ -91,8 +119,15 @@ class _Opened:
         self.named = {
             detail["name"]: index
             for index, detail in self.details.items()
-            if index in made
+            if index in made and not np.issubdtype(detail["dtype"], np.int32)
         }
+
+    def name(self, tensor: int) -> str:
+        return (
+            str(self.details[int(tensor)]["name"])
+            if int(tensor) in self.details
+            else ""
+        )
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> None:
         place(self._interpreter, arrays)
