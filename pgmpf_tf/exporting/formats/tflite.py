@@ -20,6 +20,7 @@ from pgmpf_tf.exporting.formats.tflite_tensors import dequantize, place, quantiz
 from pgmpf_tf.exporting.results import LayerError
 from pgmpf_tf.exporting.samples import fill, in_batches
 from pgmpf_tf.exporting.signature import Arrays, Runner, Signature, is_legacy
+from pgmpf_tf.exporting.writing import write
 
 
 class TFLite(Format):
@@ -94,7 +95,7 @@ class TFLite(Format):
         """Holds a file of integers against one in float32, operation by operation."""
         with tempfile.TemporaryDirectory() as folder:
             exact = Path(folder) / self.file
-            self.write(signature, exact, Precision())
+            write(self, signature, exact, Precision())
             found = [
                 layer
                 for layer in signature.model._flatten_layers()
