@@ -46,13 +46,13 @@ for index, image in enumerate(x_train[:600]):
 # ## One command
 #
 # Half of the multiply-accumulates shall go. `--minutes` bounds how long the small
-# network may learn: a quarter here, five by default. If the command is interrupted, the
+# network may learn: a tenth here, five by default. If the command is interrupted, the
 # same command goes on where it was.
 
 # %%
 command = (
     "-m pgmpf_tf prune model.keras --images photos --budget macs=0.5 --output pruned "
-    "--minutes 0.25"
+    "--minutes 0.1"
 )
 done = subprocess.run(
     [sys.executable, *command.split()], check=True, capture_output=True, text=True

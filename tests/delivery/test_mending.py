@@ -38,6 +38,7 @@ def test_the_student_comes_nearer_and_has_its_own_settings(
     lesson, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(mending, "MOST_EPOCHS", 8)
+    monkeypatch.setattr(mending, "LEARNING_RATE", 3e-3)  # few and small batches
     student, progress = mend(lesson, tmp_path, 600.0)
     assert distance(lesson, student) < 0.5 * distance(lesson, lesson[1])
     assert progress.best == pytest.approx(distance(lesson, student), rel=1e-3)

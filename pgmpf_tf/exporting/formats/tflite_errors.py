@@ -153,5 +153,5 @@ class _Moments:
     @property
     def relative_error(self) -> float:
         variance = self._squares / self._count - (self._sum / self._count) ** 2
-        tiny = 1e-12 * self._squares / self._count + np.finfo("float32").tiny
+        tiny = 1e-12 * self._squares / self._count + float(np.finfo("float32").tiny)
         return float(np.sqrt(self._error / self._count / max(variance, tiny)))

@@ -22,6 +22,7 @@ class TorchProgram(Format):
     file = "model.pt2"
     packages = ("torch",)
     extra = "torch"
+    needs_tensorflow = False
 
     def check_installed(self) -> None:
         """Raises ImportError, with what to do, on another backend too."""
