@@ -15,7 +15,7 @@ from keras.src.ops.core import Cast
 from pgmpf_tf._checks import received
 from pgmpf_tf.channels.arrays import NoRule
 from pgmpf_tf.channels.masks import carry_masks, with_masks
-from pgmpf_tf.channels.nodes import Arguments, Node, Tensor
+from pgmpf_tf.channels.nodes import Arguments, Node, Tensor, takes_context
 from pgmpf_tf.channels.opening import Nodes, open_call
 from pgmpf_tf.channels.tracing import may_be_opened
 
@@ -221,8 +221,7 @@ def _walk(
         args, kwargs = keras_node.arguments.convert(
             lambda x, known=known: known.get(id(x), x)
         )
-        accepted = getattr(operation, "_call_context_args", {})
-        kwargs |= {k: v for k, v in context.items() if k in accepted}
+        kwargs |= {k: v for k, v in context.items() if takes_context(operation, k)}
         args, kwargs = with_masks(operation, (args, kwargs))
         outputs, reason, path = None, "", prefix + operation.name
         try:

@@ -181,6 +181,11 @@ def looks_masks_up(operation: keras.Operation) -> bool:
     return not stock or isinstance(operation, _LOOK_THEM_UP)
 
 
+def takes_context(operation: keras.Operation, name: str) -> bool:
+    """Whether a call takes what an outer call hands to all layers: `training`, say."""
+    return bool(getattr(operation, "_call_has_context_arg", {}).get(name))
+
+
 def is_mask(name: str) -> bool:
     """Whether an argument of this name holds Keras masks."""
     return name == "mask" or name.endswith("_mask")

@@ -16,7 +16,7 @@ from keras import tree
 from pgmpf_tf.channels.arrays import NoRule
 from pgmpf_tf.channels.masks import carry_masks, with_masks
 from pgmpf_tf.channels.merging import BATCH, Call, Merge, Opened, Slot
-from pgmpf_tf.channels.nodes import Arguments, Node, Tensor
+from pgmpf_tf.channels.nodes import Arguments, Node, Tensor, takes_context
 from pgmpf_tf.channels.stand_ins import Passing, Source
 from pgmpf_tf.channels.tracing import Run
 
@@ -116,9 +116,8 @@ class _Opening:
             key = id(operation.variable), operation.compute
             if key in self.nodes.sources:  # it is one weight, however often used
                 return [self.nodes.sources[key]]
-        accepted = getattr(operation, "_call_context_args", {})
         args, kwargs = arguments
-        kwargs |= {k: v for k, v in self.context.items() if k in accepted}
+        kwargs |= {k: v for k, v in self.context.items() if takes_context(operation, k)}
         args, kwargs = with_masks(operation, (args, kwargs))
         outputs = [
             Tensor(slot.shape, slot.dtype, batch=slot.batch, copies=slot.copies)

@@ -14,6 +14,7 @@ from keras import layers, tree
 
 from pgmpf_tf.channels.graph import Graph, trace
 from pgmpf_tf.channels.nodes import Node, fill_in
+from pgmpf_tf.channels.stand_ins import BatchBroadcast, Constant, Passing, Source
 
 _KINDS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 _RIDGE = 1e-2
@@ -48,10 +49,11 @@ def reconstruct(
         seed: of the positions that are used.
 
     Returns:
-        How many layers were fitted; 0 for networks with Keras masks.
+        How many layers were fitted; 0 for networks with Keras masks or with layers made
+        of layers, whose graphs cannot be run call by call.
     """
     graphs = trace(dense), trace(pruned)
-    if any(node.all_masks for node in graphs[0].nodes):
+    if not all(map(_can_be_run, graphs[0].nodes)):
         return 0
     flat = tree.flatten(data)
     count = _affordable(graphs[0], flat, seconds)
@@ -69,6 +71,11 @@ def reconstruct(
         for run, node in zip(runs, (before, after), strict=True):
             run.step(node)
     return fitted
+
+
+def _can_be_run(node: Node) -> bool:
+    stands_in = isinstance(node.operation, (Source, Constant, BatchBroadcast, Passing))
+    return not (stands_in or node.all_masks)
 
 
 def _affordable(graph: Graph, flat: list[np.ndarray], seconds: float) -> int:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.graph import functional_of, trace
 
 
@@ -90,3 +91,17 @@ def test_an_unbuilt_model_is_refused(model):
 def test_only_models_are_taken():
     with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         trace(layers.Dense(3))
+
+
+def test_the_context_of_a_call_goes_to_layers_that_take_it():
+    """As after transfer learning; ReLU takes none, and is evaluated by its `call`."""
+    image = keras.Input((6, 6, 3))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(8, 3)(image)))
+    base = keras.Model(image, layers.Dropout(0.5)(x))
+    scores = layers.Dense(2)(layers.Flatten()(base(image, training=False)))
+    model = keras.Model(image, scores)
+    given = {type(n.operation).__name__: n.kwargs for n in trace(model).nodes}
+    assert given["Dropout"]["training"] is False
+    assert given["BatchNormalization"]["training"] is False
+    assert "training" not in given["ReLU"]
+    assert [len(group.units) for group in analyze(model).groups] == [8]
