@@ -24,6 +24,7 @@ from pgmpf_tf.rules.base import Barrier, Layout, Rule, Sizes, count
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.contractions import EinsumDense
 from pgmpf_tf.rules.elementwise import (
+    ELEMENTWISE,
     Elementwise,
     Identity,
     PointwiseActivation,
@@ -195,48 +196,7 @@ _OPERATIONS |= {
         "Resize",
     ]
 }
-_OPERATIONS |= {
-    name: Elementwise()
-    for name in [
-        "Abs",
-        "Absolute",
-        "Arctan",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Elu",
-        "Exp",
-        "Expm1",
-        "Gelu",
-        "HardShrink",
-        "HardSigmoid",
-        "HardSilu",
-        "HardTanh",
-        "LeakyRelu",
-        "Log1p",
-        "LogSigmoid",
-        "Negative",
-        "Relu",
-        "Relu6",
-        "Rsqrt",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Silu",
-        "Sin",
-        "SoftShrink",
-        "Softplus",
-        "Softsign",
-        "SparsePlus",
-        "SparseSigmoid",
-        "Sqrt",
-        "Square",
-        "Squareplus",
-        "Tanh",
-        "TanhShrink",
-        "Threshold",
-    ]
-}
+_OPERATIONS |= {name: Elementwise() for name in ELEMENTWISE}
 _BARRIER = Barrier()
 RULED.update(_RULES)
 

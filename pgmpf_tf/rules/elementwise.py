@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -48,6 +49,52 @@ POINTWISE_ACTIVATIONS = {
 }
 
 
+ELEMENTWISE = frozenset(
+    [
+        "Abs",
+        "Absolute",
+        "Arctan",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Elu",
+        "Exp",
+        "Expm1",
+        "Gelu",
+        "HardShrink",
+        "HardSigmoid",
+        "HardSilu",
+        "HardTanh",
+        "LeakyRelu",
+        "Log1p",
+        "LogSigmoid",
+        "Negative",
+        "Relu",
+        "Relu6",
+        "Rsqrt",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Silu",
+        "Sin",
+        "SoftShrink",
+        "Softplus",
+        "Softsign",
+        "SparsePlus",
+        "SparseSigmoid",
+        "Sqrt",
+        "Square",
+        "Squareplus",
+        "Tanh",
+        "TanhShrink",
+        "Threshold",
+    ]
+)
+"""Operations, by name, that treat every value by itself."""
+
+_ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Power"}
+
+
 def pointwise(activation: Any) -> Any:
     """The activation, if it treats every value by itself.
 
@@ -56,10 +103,43 @@ def pointwise(activation: Any) -> Any:
     """
     if activation is None:
         return keras.activations.linear
-    if activation not in POINTWISE_ACTIVATIONS:
+    if activation not in POINTWISE_ACTIVATIONS and not _made_of_such(activation):
         name = getattr(activation, "__name__", repr(activation))
         raise NoRule(f"its activation {name} may look at several channels at once")
     return activation
+
+
+@functools.lru_cache(maxsize=256)
+def _made_of_such(function: Any) -> bool:
+    """Whether a function of one's own only calls operations of single values."""
+    x = keras.KerasTensor((None, 3))
+    try:
+        left = [function(x)]
+    except Exception:  # anything may be in it, a state or NumPy
+        return False
+    while left:
+        tensor = left.pop()
+        if tensor is x:
+            continue
+        history = getattr(tensor, "_keras_history", None)
+        if history is None:
+            return False
+        operation = history.operation
+        call = operation._inbound_nodes[history.node_index]
+        others = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
+        kind = type(operation)
+        if (
+            not kind.__module__.startswith("keras.src.ops.")
+            or kind.__name__ not in ELEMENTWISE | _ARITHMETIC
+            or any(
+                np.ndim(leaf)
+                for leaf in others
+                if not isinstance(leaf, keras.KerasTensor)
+            )
+        ):
+            return False
+        left += call.input_tensors
+    return True
 
 
 class Elementwise(Entrywise):

@@ -1,5 +1,7 @@
 """Rules for layers of one's own, and what happens where they do not fit."""
 
+import keras
+import numpy as np
 import pytest
 from keras import layers, ops
 
@@ -107,3 +109,26 @@ def test_a_subclass_with_its_own_call_is_a_barrier():
 
     assert analyze(model_of(image, Odd())).unit_count == 0
     assert analyze(model_of(image, Even())).unit_count == 8
+
+
+def quick(x):
+    return x * keras.ops.sigmoid(1.702 * x)
+
+
+def soft(x):
+    return x * keras.ops.softmax(x)
+
+
+def tilted(x):
+    return x * np.arange(1, 9, dtype="float32")
+
+
+@pytest.mark.parametrize(("function", "units"), [(quick, 8), (soft, 0), (tilted, 0)])
+def test_a_function_of_ones_own_is_looked_into(function, units):
+    model = model_of(image, lambda x: layers.Dense(8, activation=function)(x))
+    groups = {group.name: len(group.units) for group in analyze(model).groups}
+    assert sum(groups.values()) == 8 + units  # the convolution, and the Dense layer
+    wrapped = pruned(model)
+    small = pgmpf_tf.compact(wrapped)
+    x = samples(wrapped)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
