@@ -39,19 +39,19 @@ def run_without_tensorflow(backend, *arguments):
     return _run(_folder(backend) / "bin" / "python", backend, arguments, {})
 
 
-def run_beside_tensorflow(backend, *arguments):
+def run_beside_tensorflow(backend, *arguments, folder=ROOT):
     """Runs Python where the backend and all that this process has are installed."""
     (packages,) = _folder(backend).glob("lib/python*/site-packages")
     # What both have is taken from the first.
     places = [str(ROOT), sysconfig.get_path("purelib"), str(packages)]
     paths = {"PYTHONPATH": os.pathsep.join(places)}
-    return _run(sys.executable, backend, arguments, paths)
+    return _run(sys.executable, backend, arguments, paths, folder)
 
 
-def _run(python, backend, arguments, environment):
+def _run(python, backend, arguments, environment, folder=ROOT):
     done = subprocess.run(
         [python, *map(str, arguments)],
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **environment, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,

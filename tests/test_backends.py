@@ -1,6 +1,7 @@
 """The rest of the world on the other backends: README, launchers, what is not there."""
 
 import json
+import re
 
 import keras
 import pytest
@@ -31,10 +32,13 @@ def test_the_import_needs_no_tensorflow(backend):
 
 
 @on_others("the five lines of README")
-def test_readme_runs_word_for_word(backend):
-    run_beside_tensorflow(
-        backend, "-m", "pytest", "-q", "tests/test_docs.py", "-k", "word_for_word"
+def test_readme_runs_word_for_word(backend, tmp_path):
+    output = run_beside_tensorflow(
+        backend, "-m", "tests.readme_program", folder=tmp_path
     )
+    found = re.search(rf"accuracy (.*) on {backend}", output)
+    assert float(found[1]) > 0.9
+    assert (tmp_path / "artifacts" / "model.tflite").is_file()
 
 
 @on_others("`python -m experiments.train`")
