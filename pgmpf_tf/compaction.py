@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -240,7 +241,13 @@ class _Rewriter(Inserting):
         except Exception:
             if config:
                 raise
-            return old  # what cannot be copied is used in both models
+            if isinstance(old, keras.layers.Identity):  # made of an unknown policy
+                return keras.layers.Identity(name=name)
+            if name == old.name or name in self.named_operations:
+                return old  # what cannot be copied is used in both models
+            new = copy.copy(old)  # it keeps its weights, under a name that is free
+            new.name, new._inbound_nodes, new._outbound_nodes = name, [], []
+            return new
 
     def layer(
         self,

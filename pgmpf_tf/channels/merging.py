@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
+from keras.src.ops.numpy import GetItem
 from keras.src.utils.naming import to_snake_case
 
 from pgmpf_tf.channels.arrays import Array, Shape
@@ -164,6 +165,8 @@ class Merge:
             return Call(one, args, kwargs, outputs, reason)
         if type(one) is not type(other):
             raise _Differs(_IN_TRAINING)
+        if type(one).__name__ == "Slice" and one.shape == other.shape:
+            return Call(GetItem(name="slice"), _as_item(*args, one.shape), {}, outputs)
         operation = _operation(one, other, args, outputs)
         if type(operation).__module__.startswith("keras.src.ops."):
             operation.name = to_snake_case(type(operation).__name__)
@@ -260,6 +263,16 @@ def _operation(
 def _follows_training(name: str, a: Any, b: Any) -> bool:
     """Whether an argument only says what the network does anyway: it is left out."""
     return name == "training" and a is False and b is True
+
+
+def _as_item(x: Slot, starts: Any, sizes: Any) -> tuple[Any, ...]:
+    """What `x[...]` is called with where `ops.slice` was."""
+    if not all(isinstance(n, int) for n in (*starts, *sizes)):
+        raise _Differs("its call() computes where to slice")
+    return x, tuple(
+        slice(None) if (start, size) == (0, width) else slice(start, start + size)
+        for start, size, width in zip(starts, sizes, x.shape, strict=True)
+    )
 
 
 def _settings(operation: keras.Operation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 from keras import tree
 from keras.src.backend.common import global_state
+from keras.src.layers import layer as layer_module
 from keras.src.ops.node import Node as KerasNode
 
 from pgmpf_tf.channels.arrays import Array, NoRule
@@ -127,6 +128,7 @@ class Run:
         self._root = root
         self._closed = closed
         self._made: dict[int, Entered] = {}
+        self._entered: set[int] = set()
         self._integers: dict[int, Any] = {}
         self._guard = _Guard()
         self._layers = root._flatten_layers()
@@ -173,16 +175,20 @@ class Run:
         numbers = None if numbers is None else numbers.copy()
         filtering = keras.config.is_traceback_filtering_enabled()
         keras.config.disable_traceback_filtering()
+        layer_module.Node = self._note
         try:
             for layer in self._layers:
                 if may_be_opened(layer):
                     vars(layer)["symbolic_call"] = functools.partial(self._enter, layer)
+                elif isinstance(layer, keras.layers.EinsumDense):
+                    vars(layer)["symbolic_call"] = functools.partial(_sized, layer)
                 if layer.variables:
                     vars(layer)["call"] = functools.partial(self._on_constants, layer)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         finally:
+            layer_module.Node = KerasNode
             for layer, inbound, outbound in before:
                 vars(layer).pop("symbolic_call", None)
                 vars(layer).pop("call", None)
@@ -193,6 +199,11 @@ class Run:
             if filtering:
                 keras.config.enable_traceback_filtering()
 
+    def _note(self, operation: Any, **call: Any) -> Any:
+        """Stands in for Keras' record of a call, which entered layers do not need."""
+        entered = id(operation) in self._entered and id(operation) not in self._closed
+        return None if entered else KerasNode(operation=operation, **call)
+
     def _enter(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         """Stands in for a layer's `symbolic_call`: its `call` runs, on symbols."""
         if id(layer) in self._closed:
@@ -200,7 +211,8 @@ class Run:
         try:
             with self._own_symbols(layer):
                 inner = type(layer).call(layer, *args, **kwargs)
-            results = tree.flatten(inner)
+            inner = tree.map_structure(self._constant, inner)
+            results = [x for x in tree.flatten(inner) if x is not None]
             if not results or not all(
                 isinstance(x, keras.KerasTensor) for x in results
             ):
@@ -211,8 +223,10 @@ class Run:
         if len(results) == 1 and args and results[0] is args[0] and not layer.weights:
             self.passing.add(id(layer))
         outputs = tree.map_structure(self._twin, inner)
-        entered = Entered(layer, args, kwargs, results, tree.flatten(outputs))
+        flat = [x for x in tree.flatten(outputs) if x is not None]
+        entered = Entered(layer, args, kwargs, results, flat)
         self._made |= {id(x): entered for x in entered.outputs}
+        self._entered.add(id(layer))
         return outputs
 
     def _on_constants(
@@ -280,7 +294,9 @@ class Run:
             self.sources[key] = Weight(symbol, variable, layer)
         return self.sources[key].symbol
 
-    def _twin(self, x: keras.KerasTensor) -> keras.KerasTensor:
+    def _twin(self, x: keras.KerasTensor | None) -> keras.KerasTensor | None:
+        if x is None:
+            return None
         twin = keras.KerasTensor(x.shape, x.dtype)
         if getattr(x, "_keras_mask", None) is not None:
             twin._keras_mask = x._keras_mask
@@ -326,6 +342,20 @@ def _recorded(x: keras.KerasTensor) -> Recorded:
     return Recorded(
         history.operation, node.arguments.args, node.arguments.kwargs, node.outputs
     )
+
+
+def _sized(
+    layer: keras.layers.EinsumDense, x: keras.KerasTensor, **options: Any
+) -> Any:
+    """What an EinsumDense returns, with the sizes that it need not say."""
+    y = type(layer).symbolic_call(layer, x, **options)
+    operands, result = layer.equation.replace(" ", "").split("->")
+    source, kernel = operands.split(",")
+    if "." in source or None not in y.shape:
+        return y
+    sizes = dict(zip(source, x.shape, strict=True))
+    sizes |= dict(zip(kernel, layer.kernel.shape, strict=True))
+    return keras.KerasTensor([sizes[letter] for letter in result], y.dtype)
 
 
 _TRACKED = {"_trainable_variables", "_non_trainable_variables", "_tracker"}
