@@ -2,6 +2,7 @@ r"""Prune and compact every architecture of keras.applications; write a table.
 
     python -m experiments.studies.architectures
     python -m experiments.studies.architectures --names=ResNet50 --coupling=grouped
+    python -m experiments.studies.architectures --set=keras_hub
 
 Each architecture has its own input size and 1,000 classes, random weights, and the
 BatchNorm statistics that belong to them. It loses half of its filters; the small model
@@ -33,6 +34,7 @@ import pgmpf_tf
 from experiments.networks import applications
 from experiments.run.evaluation import deviation, environment
 from experiments.run.launching import launch
+from experiments.studies import hub
 from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis
@@ -241,6 +243,9 @@ def _demand(case: Case, row: dict[str, Any]) -> str:
 def define_flags() -> None:
     """What to measure, and where to write."""
     names = list(applications.NAMES)
+    flags.DEFINE_enum(
+        "set", "applications", ["applications", "keras_hub"], "Which networks."
+    )
     flags.DEFINE_list("names", names, "Architectures, as keras.applications has them.")
     flags.DEFINE_enum(
         "coupling", "both", [*COUPLINGS, "both"], "Whether sums tie channels together."
@@ -253,6 +258,9 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Measures what is missing, and writes the table."""
+    if flags.FLAGS.set == "keras_hub":
+        print(hub.run(Path(flags.FLAGS.table).parent))
+        return
     names, coupling = flags.FLAGS.names, flags.FLAGS.coupling
     unknown = sorted(set(names) - set(applications.NAMES))
     if unknown:

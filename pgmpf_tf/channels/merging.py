@@ -166,7 +166,12 @@ class Merge:
         if type(one) is not type(other):
             raise _Differs(_IN_TRAINING)
         if type(one).__name__ == "Slice" and one.shape == other.shape:
-            return Call(GetItem(name="slice"), _as_item(*args, one.shape), {}, outputs)
+            return Call(
+                GetItem(name="slice"),
+                _as_item(args[0], args[1], one.shape),
+                {},
+                outputs,
+            )
         operation = _operation(one, other, args, outputs)
         if type(operation).__module__.startswith("keras.src.ops."):
             operation.name = to_snake_case(type(operation).__name__)

@@ -25,8 +25,6 @@ class Tensor:
         dtype: its dtype.
         name: its name.
         size: its shape as `pgmpf_tf.channels.sizes` settles it; None before that.
-        copies: how many entries along its batch axis a sample makes, as settled there:
-            windows of an image that are put into the batch, say.
         batch: the axes along which the samples of a batch lie; none for what is made
             of weights alone.
         copies: how many entries along the batch axis each sample has (the windows

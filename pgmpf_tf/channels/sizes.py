@@ -46,7 +46,7 @@ def _copies(node: Node, output: Tensor) -> int:
     before = max((tensor.copies for tensor in node.inputs), default=1)
     if type(node.operation).__name__ != "Reshape" or not node.inputs:
         return before
-    if node.inputs[0].shape[0] is not None:  # a table of weights: it has no batch
+    if node.inputs[0].shape[:1] != (None,):  # a table of weights: it has no batch
         return before
     source, target = (
         (tensor.size or tensor.shape)[1:] for tensor in (node.inputs[0], output)

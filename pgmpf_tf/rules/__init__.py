@@ -60,7 +60,7 @@ from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerCha
 from pgmpf_tf.rules.products import DotProductAttention, Einsum, Matmul
 from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
 from pgmpf_tf.rules.recurrent import Bidirectional, Recurrent
-from pgmpf_tf.rules.spatial import Reduction, Spatial
+from pgmpf_tf.rules.spatial import Reduction, Spatial, Total
 from pgmpf_tf.rules.weights import Weights, evaluate
 
 _RULES: dict[type, Rule] = {
@@ -187,7 +187,7 @@ _OPERATIONS: dict[str, Rule] = {
     "Copy": Identity(),
     "StopGradient": Identity(),
 }
-_OPERATIONS |= {name: Reduction() for name in ("Mean", "Sum", "Max", "Min")}
+_OPERATIONS |= {"Mean": Total(), "Sum": Total(), "Max": Reduction(), "Min": Reduction()}
 _OPERATIONS |= {
     name: Spatial()
     for name in [

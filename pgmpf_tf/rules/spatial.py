@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 
-from pgmpf_tf.channels.arrays import Array, NoRule
-from pgmpf_tf.channels.flow import Flow
+from pgmpf_tf.channels.arrays import Array, NoRule, everything, unknown, whole_slices
+from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.nodes import Node
+from pgmpf_tf.rules.base import Layout
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
 from pgmpf_tf.rules.entrywise import Entrywise
+from pgmpf_tf.rules.rebuilding import Builder, Cut, NewTensors, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights
 
 
@@ -58,10 +61,73 @@ class Reduction(Entrywise):
         axes = tuple(axis % rank for axis in operation.axis)
         if not set(axes).isdisjoint(node.inputs[0].batch):
             raise NoRule("it reduces the batch axis")
-        if any(arrays[0].shape[axis] != 1 for axis in axes):
+        if self.across(node, arrays):
             raise NoRule("it reduces over channels")
         moved = arrays[0]
         return [[moved if operation.keepdims else np.squeeze(moved, axis=axes)]]
 
+    @staticmethod
+    def across(node: Node, arrays: list[Array]) -> bool:
+        """Whether something varies along the axes that vanish."""
+        axes = node.operation.axis or ()
+        return any(arrays[0].shape[axis] != 1 for axis in axes)
+
     def value(self, node: Node, sources: list[Array]) -> Array:
         return np.where(sources[0] == 0, 0.0, np.nan)
+
+
+class Total(Reduction):
+    """`ops.mean` and `sum`, over channels as well: those that are zero may go.
+
+    With n' of n channels left, the mean is n' / n of the mean over those.
+    """
+
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
+        if not self.across(node, [inputs[0].labels]):
+            return super().label(node, flow, inputs)
+        flow.mix(inputs[0], f"'{node.path}'")
+        one = (1,) * len(node.outputs[0].shape)
+        return [Channels(np.full(one, NO_LABEL), np.full(one, np.nan))]
+
+    def constants(
+        self, node: Node, weights: Weights, values: list[Array]
+    ) -> list[Array]:
+        if not self.across(node, values):
+            return super().constants(node, weights, values)
+        return [unknown(len(node.outputs[0].shape))]
+
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
+        if not self.across(node, values):
+            return super().needs(node, weights, needed, values)
+        return [whole_slices(~(values[0] == 0))]
+
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        if not self.across(node, kept):
+            return super().layout(node, kept, needed, read)
+        return [kept[0]], [everything(len(node.outputs[0].shape))]
+
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        share = float(cut.input.mean())
+        plain = narrower(node)
+        if share == 1 or type(node.operation).__name__ != "Mean":
+            return plain
+        if not self.across(node, [cut.input]):
+            return plain
+
+        def build(builder: Builder, inputs: NewTensors) -> Any:
+            mean = plain.build(builder, inputs)
+            return builder.named(keras.ops.multiply(mean, share), f"{node.name}_share")
+
+        return Rebuilt(build)

@@ -140,6 +140,63 @@ def test_half_precision_stays():
     assert (token.compute_dtype, token.variable_dtype) == ("float16", "float32")
 
 
+class Sliced(layers.Layer):
+    """What libraries do in their blocks: slices, None, own activations and norms."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.project = layers.EinsumDense("bnd,de->bne", (None, 8), name="project")
+
+    def build(self, shape):
+        self.project.build(shape)
+        self.table = self.add_weight(shape=(9, 8), name="table")
+
+    def normalized(self, x):
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        return x * ops.rsqrt(square + 0.1), None
+
+    def call(self, x):
+        steps = self.project(x).shape[1]
+        x = x + ops.slice(self.table, (0, 0), (steps, 8))
+        x, _ = self.normalized(x)
+        return ops.power(x, 2), ops.zeros((1, 2))
+
+
+def test_slices_constants_and_explicit_norms():
+    layer = Sliced()
+    model = through(lambda x: layer(x)[0])
+    assert "project" not in [node.path for node in trace(model).nodes]  # only its shape
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").units == 4
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+
+
+@keras.saving.register_keras_serializable("tests")
+def softplus_squared(x):
+    return ops.softplus(x) ** 2 - 0.5
+
+
+@keras.saving.register_keras_serializable("tests")
+def softmax_squared(x):
+    return ops.softmax(x) ** 2
+
+
+@pytest.mark.parametrize(
+    ("activation", "units"), [(softplus_squared, 3), (softmax_squared, 6)]
+)
+def test_activations_of_ones_own_are_looked_into(activation, units):
+    model = through(layers.Dense(6, activation=activation, name="own"))
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("own").units == units
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+
+
 class Own(layers.Layer):
     """A dense layer, and then something that cannot be a part of a graph."""
 
