@@ -127,7 +127,7 @@ TEXT: dict[str, dict[str, Any]] = {
     "ESM": _HEADS,
     "FNet": _TEXT,
     "GPT2": _HEADS,
-    "GPTNeoX": _HEADS,
+    "GPTNeoX": _TEXT | {"num_heads": 2},
     "Bloom": _HEADS,
     "OPT": _HEADS,
     "Falcon": _TEXT | {"num_attention_heads": 4},

@@ -15,13 +15,9 @@ command goes on where it was stopped, and writes the table of all lines in the e
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import gc
 import json
-import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +31,9 @@ from experiments.networks import applications
 from experiments.run.evaluation import deviation, environment
 from experiments.run.launching import launch
 from experiments.studies import hub
+from experiments.studies.measuring import pinned, timed
 from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
-from pgmpf_tf.channels.units import Analysis
 
 COUPLINGS = ("grouped", "independent")
 SEED = 0
@@ -118,43 +114,6 @@ def measure(case: Case, model: keras.Model) -> dict[str, Any]:
         "analyze_seconds": analyze_seconds,
         "compact_seconds": compact_seconds,
     }
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call, and its seconds."""
-    gc.collect()
-    start = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - start
-
-
-def pinned(analysis: Analysis) -> dict[str, int]:
-    """How many filters are pinned, by the reason in a word, most frequent first."""
-    counts: collections.Counter[str] = collections.Counter()
-    for pin in analysis.pins:
-        counts[in_a_word(pin.reason)] += pin.filters
-    return dict(counts.most_common())
-
-
-def in_a_word(reason: str) -> str:
-    """The kind of thing that pins, without the layer's name."""
-    reader = re.match(r"(?:read by|tied to the output of) (\w+)", reason)
-    if reader:
-        return reader[1]
-    for sign, word in _WORDS.items():
-        if sign in reason:
-            return word
-    return reason
-
-
-_WORDS = {
-    "output of the model": "output",
-    "input of the model": "input",
-    "excluded": "excluded",
-    "broadcast": "broadcast",
-    "pruned, it would put": "not silent",
-    "frozen": "frozen",
-}
 
 
 class Results:

@@ -19,6 +19,7 @@ import numpy as np
 import pgmpf_tf
 from experiments.networks import hub
 from experiments.run.evaluation import deviation, environment
+from experiments.studies.measuring import pinned, timed
 from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
 
@@ -27,9 +28,6 @@ RATE = 0.5
 
 def measure(name: str) -> dict[str, Any]:
     """A row of the table, as a dictionary that JSON can hold."""
-    # The other study knows these; it imports this one.
-    from experiments.studies.architectures import pinned, timed
-
     model = hub.build(name)
     masked = pgmpf_tf.wrap(model, rate=RATE, seed=0)
     masked.apply_masks()
@@ -101,7 +99,7 @@ def _line(row: dict[str, Any]) -> str:
     stays = ", ".join(
         f"{reason} {count}"
         for reason, count in row["stays"].items()
-        if reason != "output" and count
+        if reason != "output" and count  # a layer without a rule has a name
     )
     cells = [
         row["name"],
