@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from itertools import compress
 from typing import Any
 
 import keras
@@ -144,11 +143,11 @@ class Join(Entrywise):
 
     def _of_samples(self, node: Node, *arrays: list[Array]) -> tuple[list[Array], ...]:
         """Those that are made of samples: a weight is tied to what it is added to."""
-        operands = self.operands(node)
-        samples = [not isinstance(x, Tensor) or bool(x.batch) for x in operands]
+        samples = [not isinstance(x, Tensor) or x.batch for x in self.operands(node)]
         if len(samples) != len(arrays[0]):  # they lie side by side
             return arrays
-        return tuple(list(compress(each, samples)) for each in arrays)
+        chosen = [place for place, sample in enumerate(samples) if sample]
+        return tuple([each[place] for place in chosen] for each in arrays)
 
     @staticmethod
     def _differ(labels: list[Array], values: list[Array]) -> bool:
