@@ -28,6 +28,7 @@ myst_enable_extensions = ["dollarmath", "substitution"]
 myst_heading_anchors = 3
 myst_substitutions = {
     "architectures": support.table(),
+    "keras_hub": support.hub(),
     "features": support.features(),
 }
 

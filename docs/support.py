@@ -46,6 +46,12 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def hub() -> str:
+    """One row for each backbone of KerasHub, as Markdown."""
+    text = (RESULTS / "keras_hub.md").read_text("utf-8")
+    return text[text.index("| backbone") :].strip()
+
+
 def _rows(path: Path, heading: str) -> list[dict[str, str]]:
     """The rows of the table in a Markdown file whose first heading is `heading`."""
     rows, headings = [], None

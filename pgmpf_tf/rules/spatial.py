@@ -68,9 +68,13 @@ class Reduction(Entrywise):
 
     @staticmethod
     def across(node: Node, arrays: list[Array]) -> bool:
-        """Whether something varies along the axes that vanish."""
-        axes = node.operation.axis or ()
-        return any(arrays[0].shape[axis] != 1 for axis in axes)
+        """Whether something varies along the axes that vanish, and only there."""
+        array = arrays[0]
+        axes = {axis % array.ndim for axis in node.operation.axis or ()}
+        varying = {axis for axis, size in enumerate(array.shape) if size != 1}
+        if axes & varying and varying - axes:
+            raise NoRule("it reduces over channels that lie along several axes")
+        return bool(axes & varying)
 
     def value(self, node: Node, sources: list[Array]) -> Array:
         return np.where(sources[0] == 0, 0.0, np.nan)

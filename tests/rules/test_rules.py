@@ -194,6 +194,10 @@ PINNED = {
         "would put 0.5 into",
     ),
     "max_channels": (lambda x: ops.max(x, axis=-1, keepdims=True), "over channels"),
+    "mean_of_heads": (
+        lambda x: ops.mean(ops.reshape(x, (-1, 6, 6, 4, 2)), axis=-1),
+        "along several axes",
+    ),
     "unknown": (layers.Lambda(lambda x: x[..., ::-1]), "Lambda"),
     "stepped": (lambda x: x[..., ::2], "with a step"),
     "dropout_always": (lambda x: layers.Dropout(0.1)(x, training=True), "random"),
