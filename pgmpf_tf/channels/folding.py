@@ -1,9 +1,9 @@
-"""Chains of operations, put so that the rules can follow channels through them.
+"""Recognize what `compact` inserts, so that a small model can be pruned again.
 
-`fold_gathers` recognizes what `compact` inserts, so that a small model can be pruned
-again. Where branches of a sum kept different channels, `compact` puts zeros between
-them: transpose, pad, take, transpose, or in very deep models pad, take. Taken one by
-one these operations would hide the channels from any later analysis.
+Where branches of a sum kept different channels, `compact` puts zeros between them:
+transpose, pad, take, transpose, or in very deep models pad, take. Where a normalization
+lost channels, it writes out the statistics. Taken one by one these operations would
+hide the channels from any later analysis.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras.src.ops.numpy import GetItem, Transpose
 
 from pgmpf_tf.channels.arrays import Array
 from pgmpf_tf.channels.graph import Graph
@@ -32,32 +31,6 @@ class Gather(keras.Operation):
         self.axis, self.numbers = axis, numbers
 
 
-def batch_first(graph: Graph) -> Graph:
-    """Takes pieces before a transposition that only puts them in front of the batch.
-
-    Queries, keys and values that one layer makes are often told apart so: after
-    `transpose(x, (2, 0, 3, 1, 4))` they are `x[0]`, `x[1]`, `x[2]`.
-    """
-    readers = _readers(graph)
-    kept = {id(tensor) for tensor in graph.outputs}
-    replaced: dict[int, list[Node]] = {}
-    for node in graph.nodes:
-        if type(node.operation).__name__ != "Transpose" or not node.operation.axes:
-            continue
-        after = readers.get(id(node.outputs[0]), [])
-        taken = [_taken_in_front(reader) for reader in after]
-        if node.operation.axes[0] and id(node.outputs[0]) not in kept and all(taken):
-            replaced[id(node)] = []
-            for reader, places in zip(after, taken, strict=True):
-                replaced[id(reader)] = [
-                    made
-                    for place, out in zip(places, reader.outputs, strict=True)
-                    for made in _taken_behind(node, reader, place, out)
-                ]
-    nodes = [made for node in graph.nodes for made in replaced.get(id(node), [node])]
-    return dataclasses.replace(graph, nodes=nodes)
-
-
 def _readers(graph: Graph) -> dict[int, list[Node]]:
     readers: dict[int, list[Node]] = {}
     for node in graph.nodes:
@@ -66,52 +39,9 @@ def _readers(graph: Graph) -> dict[int, list[Node]]:
     return readers
 
 
-def _taken_in_front(node: Node) -> list[int]:
-    """Which places along the first axis a call takes, one per output; none: others."""
-    kind = type(node.operation).__name__
-    if kind == "Unstack" and node.operation.axis == 0:
-        return list(range(len(node.outputs)))
-    if kind != "GetItem":
-        return []
-    key = node.args[1] if len(node.args) > 1 else node.kwargs.get("key")
-    key = list(key) if isinstance(key, (tuple, list)) else [key]
-    whole = all(k is Ellipsis or k == slice(None) for k in key[1:])
-    return key[:1] if isinstance(key[0], int) and whole else []
-
-
-def _taken_behind(moved: Node, reader: Node, place: int, out: Tensor) -> list[Node]:
-    """A piece taken off where its axis was, and moved then."""
-    first, *rest = (axis % len(moved.operation.axes) for axis in moved.operation.axes)
-    left = sorted(rest)
-    order = [left.index(axis) for axis in rest]
-    source = moved.inputs[0]
-    piece = Tensor(
-        tuple(source.shape[axis] for axis in left),
-        source.dtype,
-        out.name,
-        batch=tuple(left.index(axis) for axis in source.batch),
-        copies=source.copies,
-    )
-    straight = order == sorted(order)
-    name = reader.operation.name
-    take = Node(
-        GetItem(name=name),
-        (source, (*(slice(None),) * first, place)),
-        {},
-        [out if straight else piece],
-        reader.path,
-        name=reader.name,
-    )
-    if straight:
-        return [take]
-    name = moved.operation.name
-    move = Transpose(order, name=name)
-    return [take, Node(move, (piece,), {}, [out], moved.path, name=moved.name)]
-
-
 def fold_gathers(graph: Graph) -> Graph:
     """Replace the chains that `compact` makes by one `Gather` each."""
-    graph = fold_standardized(batch_first(graph))
+    graph = fold_standardized(graph)
     readers = _readers(graph)
     kept = {id(tensor) for tensor in graph.outputs}
     folded: dict[int, Node | None] = {}

@@ -89,10 +89,12 @@ class EinsumDense(Rule):
         if bias is None:
             return {}
         rank = len(bias.shape)
+        kernel = node.operation._kernel
+        sizes = dict(zip(equation.operands[1], kernel.shape, strict=True))
         return {
             symbol: axis
             for axis, symbol in enumerate(equation.result[-rank:])
-            if bias.shape[axis] > 1 or symbol in self._outer(equation)
+            if bias.shape[axis] > 1 or sizes.get(symbol) == 1
         }
 
     def folds(self, node: Node) -> bool:

@@ -128,3 +128,24 @@ def test_an_equation_that_sums_up_an_axis_is_a_barrier():
     small = pgmpf_tf.compact(model)
     x = samples(model)
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
+
+
+def test_a_bias_that_all_filters_share_pins_them():
+    model = model_of(einsum("abc,bdc->adc", (7, 8), bias_axes="d"))
+    randomize(model)
+    assert analyze(model).unit_count == 0
+    small = pgmpf_tf.compact(model)
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
+
+
+def test_filters_of_a_layer_with_a_bias_for_places_alone_are_masked():
+    def operation(x):
+        y = layers.EinsumDense("abc,bdc->adc", (7, 8), bias_axes="d")(x)
+        return layers.BatchNormalization()(y)
+
+    wrapped = pruned(model_of(operation))
+    small = pgmpf_tf.compact(wrapped)
+    x = samples(wrapped)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    assert small.get_layer("first").units == 4
