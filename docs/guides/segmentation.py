@@ -43,7 +43,7 @@ def scenes(count, digits, numbers, seed):
     return images, classes
 
 
-x_train, y_train = scenes(1200, digits[:1300], numbers[:1300], seed=1)
+x_train, y_train = scenes(600, digits[:1300], numbers[:1300], seed=1)
 x_test, y_test = scenes(200, digits[1300:], numbers[1300:], seed=2)
 
 # %% [markdown]
@@ -88,7 +88,7 @@ def iou(model):
     return float(metric.result())
 
 
-fit(dense, 10, 0.005)
+fit(dense, 8, 0.005)
 print(f"mean IoU {iou(dense):.3f}")
 
 # %% [markdown]
@@ -101,7 +101,7 @@ print(f"mean IoU {iou(dense):.3f}")
 # %%
 before = iou(dense)
 model = pgmpf_tf.wrap(dense, pgmpf_tf.Budget(macs=0.5), seed=0)
-fit(model, 10, 0.005)
+fit(model, 8, 0.005)
 small = pgmpf_tf.compact(model)
 model.pruning_summary()
 
