@@ -50,6 +50,7 @@ MADE_BY_THE_LIBRARY = {
     "Artifact",
     "Comparison",
     "ExportReport",
+    "LayerError",
     "LayerProfile",
     "OutputError",
     "Profile",

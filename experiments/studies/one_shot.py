@@ -235,7 +235,7 @@ def draw(done: dict[str, Any], path: Path) -> None:
             if records:
                 xs = [100, *(100 * record["macs_left"] for record in records)]
                 ys = [100 * dense, *(100 * record["accuracy"] for record in records)]
-                marker = "osD^vP"[number]
+                marker = "osD^vPX*"[number]
                 panel.plot(
                     xs, ys, color=f"C{number}", marker=marker, ms=4, label=criterion
                 )

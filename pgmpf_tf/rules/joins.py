@@ -78,12 +78,13 @@ class Join(Entrywise):
         result: list[Array] = []
         sizes: list[Shape] = []
         operands = self.operands(node)
-        varying = {rank - 1} | {
+        # Where nothing varies yet, the last axis is that of channels.
+        varying = {
             rank - array.ndim + axis
             for array in arrays
             for axis, size in enumerate(array.shape)
             if size > 1
-        }
+        } or {rank - 1}
         for operand in operands:
             missing = (1,) * (rank - len(operand.shape))
             size = missing + tuple(operand.shape)

@@ -89,7 +89,7 @@ def test_einsum_dense_loses_channels(name):
     assert small.get_layer("first").units == left
     for old, new in zip(wrapped.layers, small.layers, strict=False):
         if isinstance(old, layers.EinsumDense) and name != "over_positions":
-            part = 4 if name in ("heads", "heads_first", "per_head") else 2
+            part = 4 if name in ("heads", "heads_first") else 2
             assert np.prod(new.kernel.shape) <= np.prod(old.kernel.shape) / part
     again = keras.models.model_from_json(small.to_json())
     again.set_weights(small.get_weights())
