@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import keras
@@ -122,9 +123,9 @@ class GetItem(Entrywise):
 class Whole(Entrywise):
     """Operations that need one axis whole, and move what varies along others."""
 
+    @abc.abstractmethod
     def axis(self, node: Node) -> int:
         """The axis of the input."""
-        raise NotImplementedError
 
     def needs(
         self,
