@@ -110,12 +110,17 @@ def _as_in_inference(model: keras.Model) -> None:
             layer.rate = 0.0
 
 
+# By less, the selection may prefer what other samples do not.
+_CLEARLY_BETTER = 0.97
+
+
 def _keep_if_better(
     model: keras.Model, selection: tuple[Any, Any], progress: Progress, folder: Path
 ) -> float:
     """The distance on the selection; a network that is better than all is kept."""
     distance = model.evaluate(*selection, verbose=0, return_dict=True)["loss"]
-    if distance < progress.best or not (folder / "best.keras").exists():
+    clearly = distance < _CLEARLY_BETTER * progress.best
+    if clearly or not (folder / "best.keras").exists():
         progress.best = distance
         _save(model, folder / "best.keras")
     return float(distance)

@@ -28,7 +28,7 @@ def test_a_folder_of_images_becomes_a_small_network_and_its_files(
         [
             "prune",
             str(tmp_path / "model.keras"),
-            "--budget=macs=0.5",
+            "--budget=macs=0.93",
             f"--images={tmp_path / 'photos'}",
             f"--output={tmp_path / 'out'}",
             "--minutes=0.1",
@@ -37,12 +37,11 @@ def test_a_folder_of_images_becomes_a_small_network_and_its_files(
     )
     assert status == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["macs"]["small"] <= 0.5 * figures["macs"]["dense"]
+    assert figures["macs"]["small"] <= 0.07 * figures["macs"]["dense"]
     assert figures["held_out_samples"] == 32
     (output,), (before,) = figures["outputs"], figures["outputs_before_mending"]
     assert output["top1_agreement"] >= 0.9
-    # The epoch is chosen by other samples, which may tell networks this near apart.
-    assert output["relative_error"] <= max(before["relative_error"], 1e-3)
+    assert output["relative_error"] <= before["relative_error"]
     assert any("0..1" in note for note in figures["notes"])
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["dense", "report.html", "small", "small.keras"]
