@@ -4,11 +4,13 @@
 
 On digits a ResNet-8, on 5,000 images of CIFAR-10 at 16x16 a ResNet-20. Beside the small
 network stands the dense one that trained as many epochs more, with the same optimizer,
-from the same weights: the same cost, and more.
+from the same weights: the same cost, and more. Each run is a file; what is there is not
+done again.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -23,6 +25,7 @@ from experiments.networks import models
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
+from pgmpf_tf._files import write_text
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -31,6 +34,7 @@ NETWORKS = {
     defaults.Source("cifar10", 5000, 2000, None, 16): "resnet20",
 }
 BATCH_SIZE = 32
+LOSS = "sparse_categorical_crossentropy"
 
 
 def five_lines() -> str:
@@ -50,7 +54,7 @@ def trained(
     model = keras.Model(logits.inputs, keras.layers.Softmax()(logits.outputs[0]))
     rate = keras.optimizers.schedules.CosineDecay(0.1, epochs * -(-len(x) // 128))
     sgd = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    model.compile(sgd, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(sgd, LOSS, metrics=["accuracy"])
     model.fit(x, y, 128, epochs=epochs, verbose=0)
     return model
 
@@ -72,22 +76,24 @@ def measure(
     val = tf.data.Dataset.from_tensor_slices(arrays["held_out"]).batch(BATCH_SIZE)
     model = trained(kind, arrays, defaults.DENSE_EPOCHS, seed)
     before = defaults.accuracy(model, arrays["test"])
+    dense = keras.models.clone_model(model)
+    dense.set_weights(model.get_weights())
     program = five_lines()
     with tempfile.TemporaryDirectory() as folder:
         program = program.replace('"artifacts/"', repr(f"{folder}/artifacts"))
         names = {"keras_model": model, "train": train, "val": val}
         exec(compile(program, str(README), "exec"), names)
     pruned, small = names["model"], names["small"]
-    small.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    again = trained(kind, arrays, defaults.DENSE_EPOCHS, seed)
-    again.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    again.fit(train, epochs=len(pruned.history.epoch), verbose=0)
+    small.compile(loss=LOSS, metrics=["accuracy"])
+    optimizer = type(pruned.optimizer).from_config(pruned.optimizer.get_config())
+    dense.compile(optimizer, LOSS, metrics=["accuracy"])
+    dense.fit(train, epochs=len(pruned.history.epoch), verbose=0)
     return {
         "data": source.name,
         "network": kind,
         "seed": seed,
         "dense": before,
-        "dense_trained_on": defaults.accuracy(again, arrays["test"]),
+        "dense_trained_on": defaults.accuracy(dense, arrays["test"]),
         "small": defaults.accuracy(small, arrays["test"]),
         "parameters": [model.count_params(), small.count_params()],
     }
@@ -121,6 +127,7 @@ def markdown(records: list[dict[str, Any]]) -> str:
 def define_flags() -> None:
     """What to run, and where to write."""
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    flags.DEFINE_string("runs_dir", "runs/five_lines", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
     flags.DEFINE_string("tfds_dir", None, "Where prepared CIFAR-10 is.")
 
@@ -131,12 +138,16 @@ def main(_: list[str]) -> None:
     records = []
     for source, kind in NETWORKS.items():
         for seed in range(given.seeds):
-            records.append(measure(source, kind, given.tfds_dir, seed))
-            rich.print(records[-1])
-            keras.utils.clear_session()
+            path = Path(given.runs_dir) / f"{source.name}-{seed}.json"
+            if not path.is_file():
+                record = measure(source, kind, given.tfds_dir, seed)
+                write_text(path, json.dumps(record) + "\n")
+                rich.print(record)
+                keras.utils.clear_session()
+            records.append(json.loads(path.read_text("utf-8")))
     content = {"runs": records}
     evaluation.write_results(given.output, "five_lines", markdown(records), content)
 
 
 if __name__ == "__main__":
-    launch(main, define_flags)
+    launch(main, define_flags, resumes=True)
