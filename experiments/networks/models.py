@@ -14,6 +14,16 @@ from keras import KerasTensor, layers, ops
 CIFAR_RESNETS = {f"resnet{depth}": depth for depth in (8, 14, 20, 32, 44, 56, 110)}
 IMAGENET_RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 VGG16_WIDTHS = ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3)
+MOBILENET_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Expansion, filters, blocks and strides, with two reductions fewer than at 224x224."""
 
 APPLICATIONS = {
     name.lower(): constructor
@@ -24,7 +34,8 @@ APPLICATIONS = {
 
 def names() -> list[str]:
     """Every name that `build` knows, sorted."""
-    return sorted({*CIFAR_RESNETS, *IMAGENET_RESNETS, "vgg16_bn", *APPLICATIONS})
+    known = {*CIFAR_RESNETS, *IMAGENET_RESNETS, "vgg16_bn", "mobilenetv2_cifar"}
+    return sorted({*known, *APPLICATIONS})
 
 
 def build(
@@ -35,8 +46,9 @@ def build(
     Args:
         name: `resnet8` to `resnet110` (the CIFAR family, 3x3 stem of 16 filters,
             parameter-free shortcuts), `vgg16_bn`, `resnet18` and `resnet34` (the
-            ImageNet family), a constructor of `keras.applications` in any case, or
-            the path of a `.keras` file, whose architecture gets new weights.
+            ImageNet family), `mobilenetv2_cifar`, a constructor of
+            `keras.applications` in any case, or the path of a `.keras` file, whose
+            architecture gets new weights.
         input_shape: height, width and channels of one image.
         num_classes: number of logits.
 
@@ -75,6 +87,8 @@ def build(
         features = _imagenet_resnet(image, IMAGENET_RESNETS[name])
     elif name == "vgg16_bn":
         features = _vgg16_bn(image)
+    elif name == "mobilenetv2_cifar":
+        features = _cifar_mobilenetv2(image)
     else:
         raise ValueError(
             f"Unknown network. Known: {', '.join(names())}. Received: name={name!r}"
@@ -180,3 +194,36 @@ def _vgg16_bn(image: KerasTensor) -> KerasTensor:
     x = layers.Dense(512, use_bias=False, name="hidden")(x)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="hidden_bn")(x)
     return layers.ReLU(name="hidden_relu")(x)
+
+
+def _cifar_mobilenetv2(image: KerasTensor) -> KerasTensor:
+    """Sandler et al. 2018, table 2, for images of 32x32: strides of 1 up to stage 2."""
+    x = _conv_bn_relu6(image, 32, 3, "stem")
+    for stage, (expansion, filters, count, strides) in enumerate(MOBILENET_STAGES, 1):
+        for block in range(1, count + 1):
+            name = f"stage{stage}_block{block}"
+            stride = strides if block == 1 else 1
+            y, width = x, x.shape[-1]
+            if expansion > 1:
+                y = _conv_bn_relu6(y, expansion * width, 1, f"{name}_expand")
+            y = layers.DepthwiseConv2D(
+                3,
+                strides=stride,
+                padding="same",
+                use_bias=False,
+                depthwise_initializer="he_normal",
+                name=f"{name}_depthwise",
+            )(y)
+            y = layers.BatchNormalization(momentum=0.9, name=f"{name}_depthwise_bn")(y)
+            y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(y)
+            y = _conv_bn(y, filters, 1, f"{name}_project")
+            if stride == 1 and filters == width:
+                y = layers.Add(name=f"{name}_add")([x, y])
+            x = y
+    x = _conv_bn_relu6(x, 1280, 1, "top")
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def _conv_bn_relu6(x: KerasTensor, filters: int, size: int, name: str) -> KerasTensor:
+    x = _conv_bn(x, filters, size, name)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x)

@@ -40,6 +40,16 @@ def test_imagenet_resnets_have_the_well_known_parameter_counts(name, parameters)
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == parameters
 
 
+def test_the_mobilenet_for_small_images_differs_in_strides_alone():
+    shape = (32, 32, 3)
+    small = models.build("mobilenetv2_cifar", input_shape=shape, num_classes=10)
+    usual = models.build("mobilenetv2", input_shape=shape, num_classes=10)
+    # The usual one's layers may have other names; its weights come in the same order.
+    assert [w.shape for w in small.weights] == [w.shape for w in usual.weights]
+    assert small.get_layer("top_relu").output.shape == (None, 4, 4, 1280)
+    assert usual.get_layer("out_relu").output.shape == (None, 1, 1, 1280)
+
+
 @pytest.mark.parametrize("name", ["resnet8", "vgg16_bn", "resnet18", "MobileNetV2"])
 def test_a_network_gives_logits_and_survives_saving(name, tmp_path):
     model = models.build(name, input_shape=(33, 32, 1), num_classes=7)
