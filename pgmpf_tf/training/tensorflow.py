@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from pgmpf_tf.backends.current import has_several_workers
 from pgmpf_tf.training.masking import Factors, intercepted
+from pgmpf_tf.training.optimizers import steps_follow_rate
 from pgmpf_tf.training.trainer import Trainer
 
 
@@ -42,7 +43,7 @@ class MaskedTrainer(Trainer):
     ) -> bool:
         # The factors are one replica's own; the optimizer steps once for all of them.
         one = self.distribute_strategy.num_replicas_in_sync == 1
-        return one and super()._scales_rates(optimizer, variables)
+        return one and steps_follow_rate(optimizer, variables)
 
     def _values(self, variables: Sequence[Any]) -> list[Any]:
         return [tf.convert_to_tensor(variable) for variable in variables]

@@ -24,11 +24,6 @@ class MaskedTrainer(Trainer):
         with intercepted([self.optimizer], self._apply):
             return super().train_step(data)
 
-    def _scales_rates(
-        self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]
-    ) -> bool:
-        return False  # Keras' optimizers here step all variables at once
-
     def _apply(
         self,
         optimizer: keras.optimizers.Optimizer,

@@ -19,7 +19,6 @@ from pgmpf_tf.training.masking import (
 )
 from pgmpf_tf.training.optimizers import (
     scaled_steps,
-    steps_follow_rate,
     suppresses_update,
     uses_average,
 )
@@ -141,8 +140,13 @@ class Trainer(Functional):
     def _scales_rates(
         self, optimizer: keras.optimizers.Optimizer, variables: Sequence[Any]
     ) -> bool:
-        """Whether learning rates can be scaled, rather than what variables moved by."""
-        return steps_follow_rate(optimizer, variables)
+        """Whether learning rates are scaled, rather than what variables moved by.
+
+        Where a step changes variables in place, that saves a copy of them. JAX makes
+        new ones anyway, and rounds a step with a rate per channel otherwise than one
+        with a single rate; on PyTorch Keras' optimizers step all variables at once.
+        """
+        return False
 
     def _values(self, variables: Sequence[Any]) -> list[Any]:
         """What variables hold now, whatever is assigned to them later."""

@@ -122,7 +122,8 @@ def test_a_hard_masked_filter_stays_exactly_zero(name, suppress):
 
 
 def test_every_optimizer_of_keras_is_tested():
-    classes = {type(make()) for make in OPTIMIZERS.values()}
+    # On PyTorch Keras makes a subclass of its own of what is asked for.
+    classes = {base for make in OPTIMIZERS.values() for base in type(make()).__mro__}
     public = {
         value
         for value in vars(keras.optimizers).values()
@@ -166,6 +167,9 @@ def moved(suppression, optimizer, suppress, steps=50):
     return {name: np.abs(end[name] - start[name]).mean() for name in start}
 
 
+scales_rates = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="no learning rate is scaled there"
+)
 SCALED_RATES = {
     name: make for name, make in OPTIMIZERS.items() if steps_follow_rate(make(), [])
 } | {
@@ -183,6 +187,7 @@ def spares_biases(optimizer):
     return optimizer
 
 
+@scales_rates
 def test_learning_rates_are_scaled_where_steps_follow_them():
     assert {*SCALED_RATES} >= {
         "adadelta",
@@ -202,6 +207,7 @@ def test_learning_rates_are_scaled_where_steps_follow_them():
     assert not steps_follow_rate(keras.optimizers.Adam(), [constrained])
 
 
+@scales_rates
 @pytest.mark.parametrize("name", SCALED_RATES)
 def test_scaled_rates_move_weights_as_scaled_steps_do(name, monkeypatch):
     config = PruningConfig(
