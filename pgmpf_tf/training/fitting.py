@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import keras
-from keras.src.backend.common import global_state
 
 from pgmpf_tf._checks import check_integer
 
@@ -49,10 +48,13 @@ def checked_epochs(
     return None if epochs is None else check_integer("epochs", epochs, 1)
 
 
-def warned_inside(model: keras.Model) -> bool:
-    """Whether a call of a wrapped model comes from another model; warns if so."""
-    context = global_state.get_global_attribute("current_call_ctx")
-    outer = getattr(context, "entry_layer", None)
+def warned_inside(model: keras.Model, outer: keras.layers.Layer | None) -> bool:
+    """Whether a call of a wrapped model comes from another layer; warns if so.
+
+    Args:
+        model: the wrapped model.
+        outer: the layer whose call has led to this one, or the model itself, or None.
+    """
     if outer is None or outer is model:
         return False
     warnings.warn(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from keras.src.backend.common.stateless_scope import get_stateless_scope
 from pgmpf_tf.training.masking import Apply, Factors, intercepted
 from pgmpf_tf.training.optimizers import innermost
 from pgmpf_tf.training.trainer import Trainer
+
+
+_STATELESS_CALL = inspect.unwrap(keras.layers.Layer.stateless_call).__code__
 
 
 class MaskedTrainer(Trainer):
@@ -40,6 +44,21 @@ class MaskedTrainer(Trainer):
     def _sync_state(self) -> None:
         """Takes the state back from the steps of `fit`, which keep it to themselves."""
         self.jax_state_sync()
+
+    def _after_fit(self) -> None:
+        # With `use_ema` the weights are the optimizer's averages now. JAX takes no
+        # buffer over twice, so that the next step would fail, as it does in Keras.
+        averages = {id(variable.value) for variable in self.optimizer.variables}
+        for variable in self.trainable_variables:
+            if id(variable.value) in averages:
+                variable.assign(jax.numpy.copy(variable.value))
+
+    def _outermost(self) -> keras.layers.Layer | None:
+        # The step of another model calls that one's `call`, and so starts no context.
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code is not _STATELESS_CALL:
+            frame = frame.f_back
+        return None if frame is None else frame.f_locals["self"]
 
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, Any]:
         """The state by the variables' paths, without the teacher's."""

@@ -119,7 +119,7 @@ class PrunedModel(FitAndShrink, OwnLoops):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model, as any Keras model."""
         if kwargs.get("training") is True and not self._is_inside:
-            self.__dict__["_is_inside"] = warned_inside(self)
+            self.__dict__["_is_inside"] = warned_inside(self, self._outermost())
         return super().__call__(*args, **kwargs)
 
     @with_signature_of_fit
@@ -169,6 +169,7 @@ class PrunedModel(FitAndShrink, OwnLoops):
 
         positional, named = replace_callbacks(parent, args, kwargs, change)
         history = parent(*positional, **named)
+        self._after_fit()
         updates.warn_of_the_end()
         zero = self._progress.finished or not self._settings.config.kernels_only
         if zero and self._pruner.holding and not self._pruner.holds():

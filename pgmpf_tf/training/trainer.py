@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 
 from pgmpf_tf._checks import check_sequence
@@ -49,6 +50,14 @@ class Trainer(Functional):
 
     def _sync_state(self) -> None:
         """Makes variables hold in mid-epoch what the last step has left."""
+
+    def _after_fit(self) -> None:
+        """Sets right what Keras' `fit` leaves behind."""
+
+    def _outermost(self) -> keras.layers.Layer | None:
+        """The layer whose call has led to this model's, if it is told."""
+        context = global_state.get_global_attribute("current_call_ctx")
+        return getattr(context, "entry_layer", None)
 
     def _is_masked(self) -> bool:
         """Whether a training step has anything to mask."""

@@ -88,9 +88,6 @@ class Outer(keras.Model):
         return keras.ops.softmax(self.inner(inputs, training=training))
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="a step on JAX does not tell who calls"
-)
 @pytest.mark.parametrize("outer", [outer_model, Outer])
 def test_a_wrapped_model_inside_another_says_that_it_is_not_pruned(outer):
     model = wrap(convnet(), 0.5)

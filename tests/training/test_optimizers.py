@@ -86,9 +86,6 @@ FEATURES = {
 
 def case(name, suppress):
     marks = [pytest.mark.feature(FEATURES[name])] if name in FEATURES else []
-    if name.startswith("average") and keras.backend.backend() == "jax":
-        # After `fit`, weights and averages share a buffer, which the next step donates.
-        marks.append(pytest.mark.skip(reason="plain Keras cannot go on either"))
     return pytest.param(name, suppress, marks=marks)
 
 
