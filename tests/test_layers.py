@@ -139,10 +139,25 @@ def test_empty_rooms_import_nothing():
     assert not wrong
 
 
+# The one file of each backend in each of these rooms, and all that may import it.
+_OWN_FILES = {
+    f"pgmpf_tf.{room}.{backend}": backend
+    for room in ("backends", "training")
+    for backend in ("tensorflow", "jax", "torch")
+}
+
+
 def _may_import(module: str) -> set[str]:
     if _room(module) == "pgmpf_tf.exporting":
         return _BACKENDS
-    return {module.rpartition(".")[2]}  # the file that is named for its backend
+    return {_OWN_FILES[module]} if module in _OWN_FILES else set()
+
+
+@pytest.mark.parametrize("module", _OWN_FILES)
+def test_a_backend_s_file_holds_only_what_differs(module):
+    lines = _LIBRARY[module].read_text("utf-8").splitlines()
+    assert _OWN_FILES[module] in {target for target, _ in _imported(_LIBRARY[module])}
+    assert len(lines) <= 150
 
 
 def test_backends_are_imported_in_their_own_files_and_in_exporting():

@@ -9,7 +9,6 @@ are the weights of the teacher.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,10 +17,7 @@ import jax
 import keras
 from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-from pgmpf_tf.training.masking import Apply, Factors, intercepted
-from pgmpf_tf.training.optimizers import innermost
 from pgmpf_tf.training.trainer import Trainer
-
 
 _STATELESS_CALL = inspect.unwrap(keras.layers.Layer.stateless_call).__code__
 
@@ -84,26 +80,10 @@ class MaskedTrainer(Trainer):
         if not self._is_masked():
             return super().train_step(state, data)
         _, non_trainable_variables, optimizer_variables, *_ = state
-        with self._values_of_state(
+        with self._masking(
             self.optimizer, non_trainable_variables, optimizer_variables
         ):
-            by = self._factors(self.optimizer)
-        apply = functools.partial(self._apply_in_scope, by)
-        # The innermost ones: a wrapper's `stateless_apply` does not call its `apply`.
-        with intercepted(innermost(self.optimizer), apply):
             return super().train_step(state, data)
-
-    def _apply_in_scope(
-        self,
-        by: Factors,
-        optimizer: keras.optimizers.Optimizer,
-        apply: Apply,
-        gradients: Sequence[Any],
-        variables: Any,
-    ) -> None:
-        """Stands in for `apply` in a scope that may not know the masks."""
-        variables = list(variables or optimizer._trainable_variables)
-        self._apply_masked(self.optimizer, by, apply, gradients, variables)
 
     def _masked(
         self,
@@ -117,6 +97,6 @@ class MaskedTrainer(Trainer):
             raise ValueError(
                 "A compiled function must get the masks as arguments, or it would keep "
                 "those of the moment when it was compiled: call "
-                "`stateless_mask_gradients` in it."
+                "`stateless_apply_gradients` in it, or `stateless_mask_gradients`."
             )
         return super()._masked(gradients, variables, optimizer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -15,10 +16,12 @@ from pgmpf_tf.training.masking import (
     Apply,
     Factors,
     factors,
+    intercepted,
     multiply,
     where_not_zero,
 )
 from pgmpf_tf.training.optimizers import (
+    innermost,
     scaled_steps,
     suppresses_update,
     uses_average,
@@ -92,13 +95,50 @@ class Trainer(Functional):
         }
         for name, (variables, values) in parts.items():
             values = check_sequence(name, values, "values of variables")
-            if len(variables) != len(values):
-                raise ValueError(
-                    f"`{name}` must hold one value for each of the {len(variables)} "
-                    f"variables. Received: {len(values)} values"
-                )
+            self._check_count(name, variables, values)
         pairs = [pair for part in parts.values() for pair in zip(*part, strict=True)]
         return keras.StatelessScope(pairs)
+
+    @staticmethod
+    def _check_count(
+        name: str, variables: Sequence[Any], values: Sequence[Any]
+    ) -> None:
+        if len(variables) != len(values):
+            raise ValueError(
+                f"`{name}` must hold one value for each of the {len(variables)} "
+                f"variables. Received: {len(values)} values"
+            )
+
+    @contextlib.contextmanager
+    def _masking(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        non_trainable_variables: Sequence[Any],
+        optimizer_variables: Sequence[Any],
+    ) -> Iterator[None]:
+        """Lets the optimizer's `stateless_apply` take steps masked by a state's masks.
+
+        Raises:
+            ValueError: if there is not one value for each variable.
+        """
+        with self._values_of_state(
+            optimizer, non_trainable_variables, optimizer_variables
+        ):
+            by = self._factors(optimizer)
+
+        def apply_in_scope(
+            inner: keras.optimizers.Optimizer,
+            apply: Apply,
+            gradients: Sequence[Any],
+            variables: Any,
+        ) -> None:
+            # In a scope that may not know the masks.
+            variables = list(variables or inner._trainable_variables)
+            self._apply_masked(optimizer, by, apply, gradients, variables)
+
+        # The innermost ones: a wrapper's `stateless_apply` does not call its `apply`.
+        with intercepted(innermost(optimizer), apply_in_scope):
+            yield
 
     def _masked(
         self,

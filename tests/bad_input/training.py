@@ -62,6 +62,22 @@ TARGETS = {
             "optimizer": [wrong_type("sgd"), wrong_type(3)],
         },
     ),
+    "PrunedModel.stateless_apply_gradients": Target(
+        WRAPPED.stateless_apply_gradients,
+        {
+            "gradients": list(WRAPPED.trainable_variables),
+            "trainable_variables": list(WRAPPED.trainable_variables),
+            "non_trainable_variables": list(WRAPPED.non_trainable_variables),
+            "optimizer_variables": list(WRAPPED.optimizer.variables),
+        },
+        {
+            "gradients": [wrong_type(3), wrong_value([])],
+            "trainable_variables": [wrong_type(3), wrong_value([])],
+            "non_trainable_variables": [wrong_type(3), wrong_value([])],
+            "optimizer_variables": [wrong_type(3), wrong_value([])],
+            "optimizer": [wrong_type("sgd"), wrong_type(3)],
+        },
+    ),
     "PrunedModel.pruning_summary": Target(
         WRAPPED.pruning_summary, {}, {"print_fn": [wrong_type(3)]}
     ),
