@@ -45,7 +45,7 @@ only_on = {
     backend: pytest.mark.skipif(
         keras.backend.backend() != backend, reason=f"a distribution of {backend}"
     )
-    for backend in ("tensorflow", "jax")
+    for backend in ("tensorflow", "jax", "torch")
 }
 
 
@@ -91,6 +91,23 @@ def test_two_workers_train_as_one_process(tmp_path):
     ]
     finish(*workers)
     finish(start(*program, tmp_path / "single.npz"))
+    assert_trained_as_one(tmp_path)
+
+
+@only_on["torch"]
+@pytest.mark.feature("several devices")
+def test_distributed_data_parallel(tmp_path):
+    program = ("-m", "tests.training.parallel_program")
+    (port,) = free_ports(1)
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    finish(
+        *(start(*program, tmp_path / f"{i}.npz", **group, RANK=str(i)) for i in (0, 1))
+    )
+    finish(start(*program, tmp_path / "single.npz"))
+    assert_trained_as_one(tmp_path)
+
+
+def assert_trained_as_one(tmp_path):
     single, first, second = (
         dict(np.load(tmp_path / f"{name}.npz")) for name in ("single", 0, 1)
     )
