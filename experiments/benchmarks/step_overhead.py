@@ -4,8 +4,8 @@ A plain Keras step and a wrapped one alternate in one process, on the same batch
 pair gives one ratio of wall time, and one of processor time, which other programs on
 the machine disturb less. The wrapped model is in the middle of the published schedules,
 which ask the most of a step: dropout of the prior mask, suppression between 0 and 1,
-BatchNorm's statistics shortly after a change. The operations of the traced steps are counted as well:
-nodes of the graph on TensorFlow, equations of the program on JAX.
+BatchNorm's statistics shortly after a change. The operations of the traced steps are
+counted as well: nodes of the graph on TensorFlow, equations of the program on JAX.
 
     python -m experiments.benchmarks.step_overhead --output=experiments/results
     KERAS_BACKEND=jax python -m experiments.benchmarks.step_overhead --optimizer=adam
