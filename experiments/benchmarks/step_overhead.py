@@ -59,8 +59,8 @@ def build(case: str, optimizer: str, wrapped: bool) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = models.build(network, input_shape=(size, size, 3), num_classes=10)
     if wrapped:
-        options = {"method": "pgmpf_published", "epochs": EPOCHS, "seed": 0}
-        model = pgmpf_tf.wrap(model, 0.5, **options)
+        method = "pgmpf_published"
+        model = pgmpf_tf.wrap(model, 0.5, method=method, epochs=EPOCHS, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(OPTIMIZERS[optimizer](), loss)
     if wrapped:
