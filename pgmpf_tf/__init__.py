@@ -2,6 +2,7 @@
 
 from pgmpf_tf import rules
 from pgmpf_tf.budgets.budget import Budget
+from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.delivery.results import PruningResult
 from pgmpf_tf.delivery.run import prune
 from pgmpf_tf.exporting import (
@@ -11,6 +12,7 @@ from pgmpf_tf.exporting import (
     OutputError,
     VerificationError,
     export,
+    measure,
     quantize_aware,
     to_tf_keras,
 )
@@ -21,6 +23,7 @@ from pgmpf_tf.profiling import LayerProfile, Profile, profile
 from pgmpf_tf.reporting import Comparison, Report, compare, report
 from pgmpf_tf.rules import register_rule
 from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.ranking import Rounding
 from pgmpf_tf.scores.sensitivity import sensitivity
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from pgmpf_tf.training import callbacks
@@ -38,6 +41,7 @@ __all__ = [
     "Comparison",
     "Distillation",
     "ExportReport",
+    "LatencyTable",
     "LayerError",
     "LayerProfile",
     "OutputError",
@@ -46,6 +50,7 @@ __all__ = [
     "PruningConfig",
     "PruningResult",
     "Report",
+    "Rounding",
     "Sensitivity",
     "VerificationError",
     "callbacks",
@@ -54,6 +59,7 @@ __all__ = [
     "criteria",
     "export",
     "fold_batch_norm",
+    "measure",
     "profile",
     "prune",
     "quantize_aware",

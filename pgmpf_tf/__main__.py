@@ -3,6 +3,7 @@
 python -m pgmpf_tf profile MODEL.keras
 python -m pgmpf_tf compact MODEL.keras SMALL.keras
 python -m pgmpf_tf export MODEL.keras DIRECTORY --quantize=int8 --data=SAMPLES.npy
+python -m pgmpf_tf measure MODEL.keras --output=TABLE.json --threads=1
 python -m pgmpf_tf prune MODEL.keras --budget macs=0.5 --images FOLDER --output OUT
 
 `python -m pgmpf_tf COMMAND --help` explains each.
@@ -28,9 +29,10 @@ from pgmpf_tf._files import staged
 from pgmpf_tf.budgets.budget import RESOURCES, Budget
 from pgmpf_tf.delivery.ranges import RANGES
 from pgmpf_tf.delivery.run import prune
-from pgmpf_tf.exporting import VerificationError, export
+from pgmpf_tf.exporting import VerificationError, export, measure
 from pgmpf_tf.exporting.formats.registry import FORMATS
 from pgmpf_tf.exporting.loading import load_network
+from pgmpf_tf.exporting.measuring import RUNTIMES
 from pgmpf_tf.exporting.options import precisions
 from pgmpf_tf.profiling import Profile, profile
 from pgmpf_tf.reporting import compare
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pgmpf_tf", description="Structured pruning for Keras 3, on model files."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_profile, _add_compact, _add_export, _add_prune):
+    for add in (_add_profile, _add_compact, _add_export, _add_measure, _add_prune):
         add(commands)
     return parser
 
@@ -213,6 +215,51 @@ def _export(options: argparse.Namespace) -> None:
     _print(exports, exports.to_dict(), options)
 
 
+def _add_measure(commands: Any) -> None:
+    description = """\
+Measures on this machine what the parts of a network take at many widths, and writes a
+table by which a budget of latency is met here or anywhere: --latency_table of `prune`,
+`Budget(latency=0.5, latency_table="TABLE.json")` in Python. A run that was interrupted
+goes on when the command is given again; a table may hold several networks."""
+    command = _add_command(
+        commands, "measure", "time a network's parts at many widths", description
+    )
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the JSON table"
+    )
+    command.add_argument(
+        "--runtime", choices=[*RUNTIMES], default="tflite", help="the software"
+    )
+    command.add_argument(
+        "--precision", default="float32", help="float32, the default, or int8"
+    )
+    command.add_argument(
+        "--threads", type=int, default=1, help="of the runtime; 1 by default"
+    )
+    command.set_defaults(run=_measure)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    model = _load(options)
+    with _step("measuring", spin=False):
+        table = measure(
+            model,
+            options.output,
+            runtime=options.runtime,
+            precision=options.precision,
+            threads=options.threads,
+        )
+    points = sum(len(times.points) for times in table.times.values())
+    figures = {
+        "file": str(options.output),
+        "parts": len(table.times),
+        "points": points,
+        "networks": len(table.networks),
+    }
+    text = f"{len(table.times)} parts at {points} widths in {options.output}"
+    _print(text, figures, options)
+
+
 def _add_prune(commands: Any) -> None:
     description = """\
 Makes a trained network smaller with data that have no labels. The dense network is the
@@ -229,6 +276,12 @@ report.html. A run that was interrupted goes on when the command is given again.
         default={"macs": 0.5},
         metavar="macs=0.5",
         help="fractions to take away of macs, params and latency, with commas",
+    )
+    command.add_argument(
+        "--latency_table",
+        type=Path,
+        metavar="FILE",
+        help="what `measure` wrote, to predict the latency by",
     )
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -297,7 +350,7 @@ def _prune(options: argparse.Namespace) -> None:
         _load(options),
         options.data,
         options.output,
-        budget=Budget(**options.budget),
+        budget=Budget(**options.budget, latency_table=options.latency_table),
         formats=options.formats,
         quantize=options.quantize,
         minutes=options.minutes,

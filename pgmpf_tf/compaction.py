@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,7 +26,7 @@ from pgmpf_tf.channels.nodes import (
 )
 from pgmpf_tf.channels.origins import Origin, cut_origins, whole_origins
 from pgmpf_tf.inserting import Inserting
-from pgmpf_tf.rules import Barrier, Rebuilt, Weights
+from pgmpf_tf.rules import Barrier, Rebuilt, Sizes, Weights
 
 
 def compact(model: keras.Model) -> keras.Model:
@@ -91,6 +91,16 @@ def rebuild(graph: Graph, steps: list[Step]) -> keras.Model:
         A Functional model with the names and the structure of inputs and outputs.
     """
     return _Rewriter(graph, Weights()).rewrite(steps, graph.function.name)
+
+
+def rebuild_part(graph: Graph, steps: Sequence[Step]) -> keras.Model:
+    """The model of some calls in a row, for one sample, on inputs of its own.
+
+    Args:
+        graph: a traced model, its sizes settled.
+        steps: some of its calls in order, each with what takes its place.
+    """
+    return _Rewriter(graph, Weights()).rewrite_part(steps)
 
 
 def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewriter]:
@@ -163,6 +173,26 @@ class _Rewriter(Inserting):
                 tree.pack_sequence_as(function._outputs_struct, results),
                 name=name,
             )
+
+    def rewrite_part(self, steps: Sequence[Step]) -> keras.Model:
+        made = {id(tensor) for step in steps for tensor in step.node.outputs}
+        inputs = []
+        for step in steps:
+            assert step.rebuilt is not None  # the last walk of the elimination sets it
+            shapes = Sizes.after(step.node, step.cut, step.rebuilt).inputs
+            for tensor, required, shape in zip(
+                step.node.inputs, step.required, shapes, strict=True
+            ):
+                known = id(tensor) in made or id(tensor) in self.tensors
+                if required is not None and not known:
+                    sizes = tuple(size or 1 for size in shape)
+                    inputs.append(keras.Input(batch_shape=sizes, dtype=tensor.dtype))
+                    self._set(tensor, inputs[-1], required)
+        self.reference = inputs[0]
+        for step in steps:
+            self._call(step)
+        outputs = [self.tensors[id(tensor)] for tensor in steps[-1].node.outputs]
+        return keras.Model(inputs, outputs)
 
     def _input(self, layer: keras.layers.InputLayer) -> keras.KerasTensor:
         self.names.add(layer.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from pgmpf_tf._checks import (
     received,
 )
 from pgmpf_tf._patterns import first_match
+from pgmpf_tf.budgets.latency import LatencyTable, load_table
 from pgmpf_tf.budgets.rates import check_rate
 
 RESOURCES = ("macs", "params", "latency")
@@ -56,8 +58,8 @@ class Budget:
 
     `wrap` finds the rates of the groups from the weights as they are then. At the last
     update of the masks the filters that go may be others, and with them the cost: then
-    the rates are settled anew, unless a latency is asked for. If several costs are
-    given, all are met.
+    the rates are settled anew, unless a latency has to be measured. If several costs
+    are given, all are met.
 
     Example:
         >>> model = pgmpf_tf.wrap(model, rate=pgmpf_tf.Budget(macs=0.5))
@@ -65,9 +67,13 @@ class Budget:
     Attributes:
         macs: fraction of the multiply-accumulates to take away, in (0, 1).
         params: fraction of the parameters to take away.
-        latency: fraction of the time to take away that one inference takes: measured
-            on TFLite files (float32, one thread, batch 1) of candidate networks, on
-            this machine. It takes a while, and varies as the machine does.
+        latency: fraction of the time to take away that one inference takes. With a
+            `latency_table` it is predicted for the runtime that the table is of;
+            without, measured on TFLite files (float32, one thread, batch 1) of
+            candidate networks, on this machine. That takes a while, and varies as the
+            machine does.
+        latency_table: what `pgmpf_tf.measure` has measured on this model, here or on
+            the machine that it is for: the table, or the path of its file.
         strategy: which filters go first. `"uniform"`: every group loses the same
             fraction. `"global"`: all units compete by their scores, each divided by
             the mean of its group. `"sensitivity"`: filters go where the least measured
@@ -88,6 +94,7 @@ class Budget:
     macs: float | None = None
     params: float | None = None
     latency: float | None = None
+    latency_table: LatencyTable | str | os.PathLike[str] | None = None
     strategy: str = "uniform"
     sensitivity: Drops | None = None
     min_keep: int | float | Mapping[str, int | float] = 1
@@ -101,6 +108,7 @@ class Budget:
                 "A Budget needs at least one of `macs`, `params` and `latency`: the "
                 "fraction to take away. Received: macs=None, params=None, latency=None"
             )
+        self._set("latency_table", self._loaded_table())
         check_choice("strategy", self.strategy, STRATEGIES)
         self._check_sensitivity()
         self._set("min_keep", _min_keep(self.min_keep))
@@ -110,6 +118,19 @@ class Budget:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    def _loaded_table(self) -> LatencyTable | None:
+        table = self.latency_table
+        if table is None or isinstance(table, LatencyTable):
+            loaded = table
+        else:
+            loaded = load_table("latency_table", table)
+        if loaded is not None and self.latency is None:
+            raise ValueError(
+                "`latency_table` must be None without a `latency`. Received: "
+                "latency_table given, latency=None"
+            )
+        return loaded
 
     def _check_sensitivity(self) -> None:
         table = self.sensitivity
@@ -133,6 +154,17 @@ class Budget:
         """The fraction to take away of each cost that is given."""
         given = {name: getattr(self, name) for name in RESOURCES}
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def table(self) -> LatencyTable | None:
+        """The table that predicts the latency, if there is one."""
+        table = self.latency_table
+        return table if isinstance(table, LatencyTable) else None
+
+    @property
+    def predictable(self) -> bool:
+        """Whether what a network costs is known without measuring it."""
+        return self.latency is None or self.table is not None
 
     def kept_at_least(self, names: Collection[str], count: int) -> int:
         """How many of its units a group keeps at least.
@@ -167,6 +199,8 @@ class Budget:
                 "rates": list(map(float, table.rates)),
                 "drop": np.asarray(table.drop, float).tolist(),
             }
+        if self.table is not None:
+            config["latency_table"] = self.table.to_dict()
         return config
 
     @classmethod
@@ -177,6 +211,10 @@ class Budget:
             table = config["sensitivity"]
             config["sensitivity"] = _LoadedDrops(
                 tuple(table["groups"]), tuple(table["rates"]), np.array(table["drop"])
+            )
+        if config.get("latency_table") is not None:
+            config["latency_table"] = LatencyTable.from_dict(
+                config["latency_table"], "latency_table"
             )
         return cls(**config)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from pgmpf_tf.budgets.segments import Segment, Segments
 from pgmpf_tf.channels.elimination import Step, eliminate
 from pgmpf_tf.channels.folding import fold_gathers
 from pgmpf_tf.channels.graph import functional_of, trace
@@ -43,10 +46,13 @@ class CostModel:
     Args:
         model: a built Keras model.
         analysis: its units.
+
+    Attributes:
+        graph: the model.
     """
 
     def __init__(self, model: keras.Model, analysis: Analysis) -> None:
-        self._graph = fold_gathers(settle_sizes(trace(functional_of(model))))
+        self.graph = fold_gathers(settle_sizes(trace(functional_of(model))))
         self._analysis = analysis
         self._cache: dict[Any, np.ndarray] = {}
 
@@ -56,8 +62,29 @@ class CostModel:
         Args:
             removed: bool, shape `(units,)`: True for a unit of the analysis that goes.
         """
+        return _count(self.steps(removed))
+
+    def steps(self, removed: np.ndarray) -> list[Step]:
+        """The calls that are left without some units, their weights only shapes.
+
+        Args:
+            removed: as in `cost`.
+        """
         weights = self.without(removed)
-        return _count(eliminate(self._graph, weights, new_weights=ShapesOnly()))
+        return eliminate(self.graph, weights, new_weights=ShapesOnly())
+
+    def segments(self, removed: np.ndarray) -> Iterator[Segment]:
+        """The parts that a latency table tells the times of.
+
+        Args:
+            removed: as in `cost`.
+        """
+        return self.parts.of(self.steps(removed))
+
+    @functools.cached_property
+    def parts(self) -> Segments:
+        """What cuts the network into those parts."""
+        return Segments(self.graph)
 
     def without(self, removed: np.ndarray) -> Weights:
         """The weights with some units taken for zero; the model keeps its own.

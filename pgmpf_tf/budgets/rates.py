@@ -8,7 +8,7 @@ from typing import Any
 from pgmpf_tf._checks import check_mapping, check_number, received
 from pgmpf_tf._patterns import check_patterns, first_match, path_names
 from pgmpf_tf.channels.units import Group
-from pgmpf_tf.scores.ranking import kept_count
+from pgmpf_tf.scores.ranking import RoundTo, kept_count
 
 _RATE = "the fraction of filters to remove, a number"
 
@@ -70,7 +70,7 @@ def check_group_patterns(
 
 
 def check_removes(
-    groups: Sequence[Group], rates: Sequence[float], round_to: int
+    groups: Sequence[Group], rates: Sequence[float], round_to: RoundTo
 ) -> None:
     """Raises ValueError if rates above 0 remove not a single unit."""
     pairs = [(len(group.units), r) for group, r in zip(groups, rates, strict=True) if r]

@@ -11,7 +11,7 @@ from pgmpf_tf._patterns import first_match
 from pgmpf_tf.budgets.budget import Budget, Drops
 from pgmpf_tf.budgets.rates import names_of
 from pgmpf_tf.channels.units import Group
-from pgmpf_tf.scores.ranking import kept_count
+from pgmpf_tf.scores.ranking import RoundTo, kept_count, rounding
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Removal:
 
 
 def fixed_rates(
-    groups: Sequence[Group], budget: Budget, round_to: int
+    groups: Sequence[Group], budget: Budget, round_to: RoundTo
 ) -> dict[int, float]:
     """The rates that the budget fixes, by the place of the group.
 
@@ -67,7 +67,7 @@ def queue(
     scores: Sequence[np.ndarray],
     fixed: Mapping[int, float],
     budget: Budget,
-    round_to: int,
+    round_to: RoundTo,
     saving: Saving,
 ) -> list[Removal]:
     """All removals, the first to be made first.
@@ -90,7 +90,8 @@ def queue(
         if place in fixed:
             continue
         least = budget.kept_at_least(names_of(group), count)
-        steps = [k for k in range(count - 1, least - 1, -1) if k % round_to == 0]
+        multiple = rounding(round_to).multiple
+        steps = [k for k in range(count - 1, least - 1, -1) if k % multiple == 0]
         if not steps:
             continue
         keyed += [

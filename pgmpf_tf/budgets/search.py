@@ -17,18 +17,22 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.budgets import removals
 from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.budgets.costs import Cost, CostModel
+from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.rates import check_group_patterns
 from pgmpf_tf.budgets.removals import Removal
 from pgmpf_tf.budgets.runtimes import stopwatch
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as
 from pgmpf_tf.profiling import profile
-from pgmpf_tf.scores.ranking import kept_count
+from pgmpf_tf.scores.ranking import RoundTo, kept_count
 
 # Time does not fall evenly with the MACs: more than this is no use against noise.
 _MEASUREMENTS = 8
 _RUNTIME = "tflite"
 _CLOSE = 0.01
+# What a stair of most kernels has, and how many of them a group's saving is asked at.
+_STAIR = 16
+_EDGES = 8
 
 
 def find_rates(
@@ -36,7 +40,7 @@ def find_rates(
     analysis: Analysis,
     scores: Sequence[np.ndarray],
     budget: Budget,
-    round_to: int = 1,
+    round_to: RoundTo = 1,
 ) -> tuple[float, ...]:
     """The rate of each group with which the network meets a budget.
 
@@ -66,11 +70,26 @@ def find_rates(
     candidates = _candidates(model, analysis, scores, budget, round_to)
     k = 0
     for resource, fraction in budget.fractions.items():
-        if resource != "latency":
+        if resource != "latency" or budget.predictable:
             k = max(k, _cheapest(candidates, resource, fraction))
-    if budget.latency is not None:
-        k = _fast_enough(model, candidates, k, budget.latency)
-    return candidates.rates(k)
+    if not budget.predictable:
+        assert budget.latency is not None  # nothing else has to be measured
+        return candidates.rates(_fast_enough(model, candidates, k, budget.latency))
+    return candidates.rates(_first_that_meets(candidates, budget, k))
+
+
+def _first_that_meets(candidates: _Candidates, budget: Budget, k: int) -> int:
+    """From a candidate on the first that meets all of a budget.
+
+    Time does not fall with every filter: what keeps branches apart may cost more than
+    the filter did.
+    """
+    targets = {name: 1.0 - fraction for name, fraction in budget.fractions.items()}
+    while k < candidates.last and any(
+        candidates.left(k, name) > target for name, target in targets.items()
+    ):
+        k += 1
+    return k
 
 
 def _warn_of_uncounted(model: keras.Model) -> None:
@@ -90,7 +109,7 @@ def settle_rates(
     scores: Sequence[np.ndarray],
     budget: Budget,
     rates: Sequence[float],
-    round_to: int = 1,
+    round_to: RoundTo = 1,
 ) -> tuple[float, ...]:
     """Rates found earlier, for scores that have changed since.
 
@@ -101,7 +120,7 @@ def settle_rates(
         model: the model to prune.
         analysis: the groups that may lose units.
         scores: of the units of each group.
-        budget: what to meet, without a latency.
+        budget: what to meet; a latency must be predictable.
         rates: one per group, as `find_rates` gave them.
         round_to: groups keep a multiple of this.
 
@@ -120,9 +139,8 @@ def settle_rates(
     )
     if -_CLOSE <= max(over) <= 0.0 or not reachable:
         return tuple(rates)
-    return candidates.rates(
-        max(_cheapest(candidates, *item) for item in budget.fractions.items())
-    )
+    k = max(_cheapest(candidates, *item) for item in budget.fractions.items())
+    return candidates.rates(_first_that_meets(candidates, budget, k))
 
 
 def _candidates(
@@ -130,7 +148,7 @@ def _candidates(
     analysis: Analysis,
     scores: Sequence[np.ndarray],
     budget: Budget,
-    round_to: int,
+    round_to: RoundTo,
 ) -> _Candidates:
     groups = analysis.groups
     fixed = removals.fixed_rates(groups, budget, round_to)
@@ -138,7 +156,7 @@ def _candidates(
         kept_count(len(group.units), fixed.get(place, 0.0), round_to)
         for place, group in enumerate(groups)
     ]
-    networks = _Networks(model, analysis, scores)
+    networks = _Networks(model, analysis, scores, budget.table)
     saving = _saving(networks, budget)
     queue = removals.queue(groups, scores, fixed, budget, round_to, saving)
     return _Candidates(networks, start, queue)
@@ -147,9 +165,12 @@ def _candidates(
 def _saving(networks: _Networks, budget: Budget) -> removals.Saving:
     """What a group alone saves of what the budget asks for; of several costs, the sum.
 
-    Time is taken to go with the MACs.
+    Time that is not predicted is taken to go with the MACs.
     """
-    resources = {"params" if name == "params" else "macs" for name in budget.fractions}
+    resources = {
+        "macs" if name == "latency" and not budget.predictable else name
+        for name in budget.fractions
+    }
 
     def saved(place: int, kept: int) -> float:
         counts = list(networks.whole)
@@ -157,14 +178,26 @@ def _saving(networks: _Networks, budget: Budget) -> removals.Saving:
         return sum(1 - networks.left(counts, resource) for resource in resources)
 
     def saving(place: int, steps: Sequence[int]) -> Sequence[float]:
-        # MACs and parameters are polynomials of the second degree in what a group
-        # keeps, which three points tell.
-        known = sorted({networks.whole[place], steps[len(steps) // 2], steps[-1]})
-        values = [saved(place, kept) for kept in known]
-        curve = np.polyval(np.polyfit(known, values, len(known) - 1), steps)
+        if "latency" in resources:
+            known = _edges(networks.whole[place], steps)
+            values = [saved(place, kept) for kept in known]
+            curve: np.ndarray = np.interp(steps, known, values)
+        else:
+            # MACs and parameters are polynomials of the second degree in what a group
+            # keeps, which three points tell.
+            known = sorted({networks.whole[place], steps[len(steps) // 2], steps[-1]})
+            values = [saved(place, kept) for kept in known]
+            curve = np.polyval(np.polyfit(known, values, len(known) - 1), steps)
         return [float(value) for value in np.maximum.accumulate(curve)]
 
     return saving
+
+
+def _edges(whole: int, steps: Sequence[int]) -> list[int]:
+    """Widths at the edges of a group's stairs: the knapsack goes by these alone."""
+    edges = [kept for kept in steps if kept % _STAIR == 0]
+    thinned = edges[:: max(1, len(edges) // _EDGES)]
+    return sorted({whole, *thinned, steps[-1]})
 
 
 class _Networks:
@@ -174,18 +207,24 @@ class _Networks:
         model: the model to prune.
         analysis: its groups.
         scores: of the units of each group.
+        table: predicts times, if it is given.
 
     Attributes:
         whole: how many units each group has.
     """
 
     def __init__(
-        self, model: keras.Model, analysis: Analysis, scores: Sequence[np.ndarray]
+        self,
+        model: keras.Model,
+        analysis: Analysis,
+        scores: Sequence[np.ndarray],
+        table: LatencyTable | None = None,
     ) -> None:
-        self._model, self._analysis = model, analysis
+        self._model, self._analysis, self._table = model, analysis, table
         self._orders = [np.argsort(score, kind="stable") for score in scores]
         self._costs = CostModel(model, analysis)
         self._known: dict[tuple[int, ...], Cost] = {}
+        self._times: dict[tuple[int, ...], float] = {}
         self.whole = tuple(len(group.units) for group in analysis.groups)
 
     @functools.cached_property
@@ -202,14 +241,25 @@ class _Networks:
         return removed
 
     def left(self, kept: Sequence[int], resource: str) -> float:
-        """What is left of the MACs or parameters, as a fraction."""
+        """What is left of the MACs, the parameters or the time, as a fraction."""
         key = tuple(kept)
+        if resource == "latency":
+            return self._milliseconds(key) / self._milliseconds(self.whole)
         if key not in self._known:
             self._known[key] = self._costs.cost(self._removed(kept))
         cost = self._known[key]
         if resource == "params":
             return cost.params / self._model.count_params()
         return cost.macs / self._dense_macs
+
+    def _milliseconds(self, kept: tuple[int, ...]) -> float:
+        assert self._table is not None  # asked for predictable budgets only
+        if kept not in self._times:
+            segments = self._costs.segments(self._removed(kept))
+            self._times[kept] = self._table.milliseconds(
+                segments, self._costs.parts.network
+            )
+        return self._times[kept]
 
     def compacted(self, kept: Sequence[int]) -> keras.Model:
         return compact_as(self._model, self._costs.without(self._removed(kept)))
@@ -244,7 +294,7 @@ class _Candidates:
         return tuple(1 - kept / whole for kept, whole in pairs)
 
     def left(self, k: int, resource: str) -> float:
-        """What is left of the MACs or parameters, as a fraction."""
+        """What is left of the MACs, the parameters or the time, as a fraction."""
         return self._networks.left(self._kept(k), resource)
 
     def left_at(self, rates: Sequence[float], resource: str) -> float:

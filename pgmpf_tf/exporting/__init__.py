@@ -1,6 +1,7 @@
 """Export to files that are verified on reload; quantization."""
 
 from pgmpf_tf.budgets.runtimes import register_runtime
+from pgmpf_tf.exporting.measuring import measure
 from pgmpf_tf.exporting.pipeline import export
 from pgmpf_tf.exporting.quantization_aware import quantize_aware, to_tf_keras
 from pgmpf_tf.exporting.results import (
@@ -19,6 +20,7 @@ __all__ = [
     "OutputError",
     "VerificationError",
     "export",
+    "measure",
     "quantize_aware",
     "to_tf_keras",
 ]

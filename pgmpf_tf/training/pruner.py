@@ -13,7 +13,7 @@ from pgmpf_tf.budgets.rates import check_removes, group_rates
 from pgmpf_tf.budgets.search import settle_rates
 from pgmpf_tf.channels.units import Analysis, Group, Member
 from pgmpf_tf.scores.criterion import filter_matrix
-from pgmpf_tf.scores.ranking import mask_without
+from pgmpf_tf.scores.ranking import RoundTo, mask_without
 from pgmpf_tf.scores.scoring import Scoring
 from pgmpf_tf.training.mask_layout import MaskLayout, mask_index, mask_layout
 from pgmpf_tf.training.optimizer_memory import scale_slots
@@ -82,8 +82,8 @@ class Pruner:
         return mask_index(member, self._position)
 
     @property
-    def round_to(self) -> int:
-        """What the number of units that stay is a multiple of."""
+    def round_to(self) -> RoundTo:
+        """How the number of units that stay is rounded."""
         return self._settings.round_to
 
     def scores(self) -> list[np.ndarray]:
@@ -99,7 +99,7 @@ class Pruner:
         """Makes the rates meet the budget with the filters that are to go now."""
         budget = self._settings.rate
         # A latency is not measured again.
-        if isinstance(budget, Budget) and budget.latency is None:
+        if isinstance(budget, Budget) and budget.predictable:
             self.rates = settle_rates(
                 self._model,
                 dataclasses.replace(self.analysis, groups=self.groups),

@@ -23,6 +23,7 @@ from pgmpf_tf.channels.analysis import COUPLINGS
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.methods.schedules import EveryEpochs
 from pgmpf_tf.scores.criterion import Criterion
+from pgmpf_tf.scores.ranking import Rounding, RoundTo
 from pgmpf_tf.training.optimizers import SUPPRESS
 
 # A step that is beyond the end of any schedule of tfmot: there it gives its last value.
@@ -49,7 +50,7 @@ class PruningSettings:
     exclude: tuple[str, ...]
     epochs: int | None
     suppress: str
-    round_to: int
+    round_to: RoundTo
     seed: int
     distillation_weight: float = 0.0
     temperature: float = 4.0
@@ -68,7 +69,8 @@ class PruningSettings:
         if self.epochs is not None:
             set_("epochs", self.check_epochs(self.epochs))
         check_choice("suppress", self.suppress, SUPPRESS)
-        set_("round_to", check_integer("round_to", self.round_to, 1))
+        if not isinstance(self.round_to, Rounding):
+            set_("round_to", check_integer("round_to", self.round_to, 1))
         set_("seed", check_seed("seed", self.seed))
 
     def check_epochs(self, epochs: Any) -> int:
@@ -101,6 +103,8 @@ class PruningSettings:
         }
         config["config"] = self.config.get_config()
         config["exclude"] = list(self.exclude)
+        if isinstance(self.round_to, Rounding):
+            config["round_to"] = dataclasses.asdict(self.round_to)
         config["criterion"] = keras.saving.serialize_keras_object(self.criterion)
         if is_rate_schedule(self.rate):
             config["rate"] = {"tfmot_schedule": self.rate.get_config()}
@@ -115,6 +119,8 @@ class PruningSettings:
         config["config"] = PruningConfig.from_config(config["config"])
         config["exclude"] = tuple(config["exclude"])
         config["criterion"] = keras.saving.deserialize_keras_object(config["criterion"])
+        if isinstance(config["round_to"], Mapping):
+            config["round_to"] = Rounding(**config["round_to"])
         rate = config["rate"]
         if isinstance(rate, Mapping) and "tfmot_schedule" in rate:
             config["rate"] = _load_schedule(rate["tfmot_schedule"])

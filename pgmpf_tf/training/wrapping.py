@@ -15,6 +15,7 @@ from pgmpf_tf.budgets.budget import Budget
 from pgmpf_tf.channels.graph import functional_of
 from pgmpf_tf.methods.config import PRESETS, PruningConfig
 from pgmpf_tf.scores import criteria
+from pgmpf_tf.scores.ranking import Rounding
 from pgmpf_tf.training.deprecated import translated
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel, pruned_model
@@ -31,7 +32,7 @@ def wrap(
     exclude: str | Sequence[str] = (),
     epochs: int | None = None,
     suppress: str = "auto",
-    round_to: int = 1,
+    round_to: int | Rounding = 1,
     distillation: Distillation | None = None,
     seed: int | None = None,
     **deprecated: Any,
@@ -73,7 +74,8 @@ def wrap(
             `"update"` the step that the optimizer makes of them. `"auto"` is
             `"gradient"` for SGD and `"update"` for optimizers that divide by the
             gradient's magnitude, such as Adam.
-        round_to: the number of filters kept in a group is a multiple of this.
+        round_to: the number of filters kept in a group is a multiple of this, and
+            more rather than fewer filters; a `Rounding` rounds otherwise.
         distillation: a `Distillation`: the dense network as a teacher.
         seed: seed of the random draws, in [0, 2^31). None draws one, and keeps it with
             the model.

@@ -81,6 +81,28 @@ TARGETS = {
         {},
         {"path": [wrong_type(3), wrong_value("/proc/none/table.png")]},
     ),
+    "LatencyTable.load": Target(
+        pgmpf_tf.LatencyTable.load,
+        {},
+        {"path": [wrong_type(3), wrong_value("none.json")]},
+    ),
+    "LatencyTable.save": Target(
+        pgmpf_tf.LatencyTable("tflite", "float32", 1, "nowhere").save,
+        {},
+        {"path": [wrong_type(3), wrong_value("/proc/none/table.json")]},
+    ),
+    "measure": Target(
+        pgmpf_tf.measure,
+        {"model": PLAIN, "path": "table.json"},
+        {
+            "model": NO_MODEL,
+            "path": [wrong_type(3), wrong_value("/proc/none/table.json")],
+            "runtime": NO_NAME,
+            "precision": [*NO_NAME, wrong_value("int16x8")],
+            "threads": [wrong_type("x"), wrong_type(True), wrong_value(0)],
+            "verbose": NO_BOOL,
+        },
+    ),
     "export": Target(
         pgmpf_tf.export,
         {"model": PLAIN, "directory": "out", "verbose": False},

@@ -24,6 +24,8 @@ from tests.bad_input.rows import (
     wrong_value,
 )
 
+LATENCIES = pgmpf_tf.LatencyTable("tflite", "float32", 1, "nowhere")
+
 OF_CRITERION = {
     "combine": [wrong_type(3), wrong_value("median")],
     "normalize": NO_BOOL,
@@ -94,6 +96,14 @@ TARGETS = {
             "temperature": [wrong_type("x"), wrong_value(0), wrong_value(np.inf)],
         },
     ),
+    "Rounding": Target(
+        pgmpf_tf.Rounding,
+        {"multiple": 8},
+        {
+            "multiple": [wrong_type("x"), wrong_type(1.5), wrong_value(0)],
+            "direction": [*NO_NAME, wrong_value("up ")],
+        },
+    ),
     "Budget": Target(
         Budget,
         {"macs": 0.5},
@@ -101,6 +111,11 @@ TARGETS = {
             "macs": [*NO_FRACTION, wrong_value(0.0), wrong_value(1.0)],
             "params": [*NO_FRACTION, wrong_value(0.0)],
             "latency": [*NO_FRACTION, wrong_value(0.0)],
+            "latency_table": [
+                wrong_type(3, latency=0.5),
+                wrong_value("none.json", latency=0.5),
+                wrong_value(LATENCIES),
+            ],
             "strategy": NO_NAME,
             "sensitivity": [
                 wrong_type("x", strategy="sensitivity"),

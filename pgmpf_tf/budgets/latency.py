@@ -1,0 +1,252 @@
+"""What each part of a network costs at each width on a runtime: a table of times."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pgmpf_tf._checks import check_path, received
+from pgmpf_tf._files import write_text
+from pgmpf_tf.budgets.segments import Segment
+
+Point = tuple[float, float, float]
+"""Channels in, channels out, milliseconds."""
+
+STEPS = (1, 8, 16, 32, 64)
+"""The widths of stairs that a kernel may have, in channels."""
+
+_VERSION = 1
+# A stair is believed in if it leaves this part of a straight line's error at most.
+_CONVINCING = 0.8
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of one family of segments, measured at some widths.
+
+    Kernels work on whole tiles of output channels, so that time is a staircase of the
+    width. Between stairs that were measured their heights are interpolated; a stair
+    is never smoothed over.
+
+    Attributes:
+        points: what was measured.
+    """
+
+    points: tuple[Point, ...]
+
+    @functools.cached_property
+    def step(self) -> int:
+        """How many output channels a stair has: the number that fits the times best.
+
+        It is 1 where time goes evenly.
+        """
+        if len({out for _, out, _ in self.points}) < 6:
+            return 1
+        errors = [self._error(step) for step in STEPS]
+        best = int(np.argmin(errors))
+        return STEPS[best] if errors[best] < _CONVINCING * errors[0] else 1
+
+    def _error(self, step: int) -> float:
+        """How far the times are, relatively, from a plane over stairs of a width."""
+        into, out, time = np.array(self.points).T
+        stairs = np.ceil(out / step) * step
+        terms = np.stack([np.ones_like(into), into, stairs, into * stairs], axis=1)
+        terms = terms / time[:, None]
+        found = np.linalg.lstsq(terms, np.ones_like(time), rcond=None)[0]
+        return float(np.sum((terms @ found - 1) ** 2))
+
+    @functools.cached_property
+    def _levels(self) -> dict[float, tuple[list[float], list[float]]]:
+        """For each number of output channels, times by the number of input channels."""
+        levels: dict[float, tuple[list[float], list[float]]] = {}
+        for into, out, time in sorted(self.points):
+            xs, ys = levels.setdefault(out, ([], []))
+            xs.append(into)
+            ys.append(time)
+        return dict(sorted(levels.items()))
+
+    def at(self, width_in: float, width_out: float) -> float:
+        """Milliseconds at a width; exact where that was measured."""
+        if not self.points:
+            return 0.0
+        levels = {
+            out: _line(width_in, xs, ys) for out, (xs, ys) in self._levels.items()
+        }
+        stair = math.ceil(width_out / self.step)
+        stairs: dict[int, list[float]] = {}
+        for out in levels:
+            stairs.setdefault(math.ceil(out / self.step), []).append(out)
+        if stair in stairs and self.step > 1:
+            outs = stairs[stair]
+            return float(np.interp(width_out, outs, [levels[out] for out in outs]))
+        # The highest width on a stair stands for it.
+        tops = [outs[-1] for outs in stairs.values()]
+        positions = [number * self.step for number in stairs]
+        where = width_out if self.step == 1 else stair * self.step
+        return _line(where, positions, [levels[top] for top in tops])
+
+
+def _line(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Linear interpolation, which goes on straight at the ends but not below 0."""
+    if len(xs) == 1 or xs[0] <= x <= xs[-1]:
+        return float(np.interp(x, xs, ys))
+    end = slice(0, 2) if x < xs[0] else slice(-2, None)
+    (a, b), (low, high) = xs[end], ys[end]
+    return max(0.0, low + (high - low) * (x - a) / (b - a))
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """What the parts of a network take on a runtime; `pgmpf_tf.measure` makes it.
+
+    Parts are timed one by one. Together they take a little more or less, as caches
+    have it: whole networks that were timed beside them tell how much.
+
+    Attributes:
+        runtime: the software, such as `"tflite"`.
+        precision: how the numbers are held: `"float32"` or `"int8"`.
+        threads: how many threads it used.
+        machine: the processor that it ran on.
+        times: by the family of segments.
+        networks: by what tells a network from others, pairs of milliseconds: the sum
+            of its segments, and what it took as a whole, at some widths.
+    """
+
+    runtime: str
+    precision: str
+    threads: int
+    machine: str
+    times: Mapping[str, Times] = field(default_factory=dict)
+    networks: Mapping[str, tuple[tuple[float, float], ...]] = field(
+        default_factory=dict
+    )
+
+    def milliseconds(self, segments: Iterable[Segment], network: str = "") -> float:
+        """What a network takes.
+
+        Args:
+            segments: its parts.
+            network: what tells it from others.
+
+        Raises:
+            ValueError: a part has not been measured.
+        """
+        total = 0.0
+        for segment in segments:
+            if segment.family not in self.times:
+                raise ValueError(
+                    "`latency_table` must hold all that the network consists of: run "
+                    "`python -m pgmpf_tf measure` on this model. Received: a table "
+                    f"without {segment.family}"
+                )
+            total += self.times[segment.family].at(segment.width_in, segment.width_out)
+        known = sorted(self.networks.get(network, ()))
+        if not known:
+            return total
+        sums = [parts for parts, _ in known]
+        ratios = [whole / parts for parts, whole in known]
+        return total * float(np.interp(total, sums, ratios))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table as JSON.
+
+        Args:
+            path: the file; an older one is replaced in one step.
+        """
+        write_text(check_path("path", path), json.dumps(self.to_dict()) + "\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as a dictionary that JSON can hold."""
+        return {
+            "version": _VERSION,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "machine": self.machine,
+            "times": [
+                {"family": json.loads(family), "points": [list(p) for p in t.points]}
+                for family, t in self.times.items()
+            ],
+            "networks": {k: [list(p) for p in v] for k, v in self.networks.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, argument: str = "values") -> LatencyTable:
+        """The inverse of `to_dict`.
+
+        Args:
+            values: what it gave.
+            argument: the caller's argument, for messages.
+
+        Raises:
+            ValueError: that is not such a dictionary.
+        """
+        try:
+            if values["version"] != _VERSION:
+                raise ValueError(f"its version is {values['version']!r}")
+            return cls(
+                str(values["runtime"]),
+                str(values["precision"]),
+                int(values["threads"]),
+                str(values["machine"]),
+                {
+                    json.dumps(entry["family"], sort_keys=True): Times(
+                        tuple(map(_point, entry["points"]))
+                    )
+                    for entry in values["times"]
+                },
+                {
+                    str(key): tuple((float(a), float(b)) for a, b in pairs)
+                    for key, pairs in values["networks"].items()
+                },
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`{argument}` must be a table that `pgmpf_tf.measure` has made "
+                f"({type(error).__name__}: {error}). {received(argument, type(values))}"
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> LatencyTable:
+        """Reads a table from a file.
+
+        Args:
+            path: the file.
+
+        Raises:
+            TypeError: that is no path.
+            ValueError: there is no such file, or it holds something else.
+        """
+        return load_table("path", path)
+
+    def with_times(self, times: Mapping[str, Times]) -> LatencyTable:
+        """The table with other times beside or in the place of its own."""
+        return dataclasses.replace(self, times={**self.times, **times})
+
+
+def _point(values: Sequence[float]) -> Point:
+    into, out, time = map(float, values)
+    if not (into >= 0 and out >= 0 and time > 0 and math.isfinite(into + out + time)):
+        raise ValueError(f"a point is {values!r}")
+    return into, out, time
+
+
+def load_table(argument: str, path: Any) -> LatencyTable:
+    """A table from the file that an argument names; see `LatencyTable.load`."""
+    file = check_path(argument, path)
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`{argument}` must be a JSON file that `pgmpf_tf.measure` has written "
+            f"({type(error).__name__}: {error}). {received(argument, str(path))}"
+        ) from error
+    return LatencyTable.from_dict(values, argument)

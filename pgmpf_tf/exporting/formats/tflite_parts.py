@@ -1,0 +1,164 @@
+"""Times small models with LiteRT: many are converted at once, each is a file then."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from pgmpf_tf._checks import received
+
+_ROUNDS = 9
+_TURN_SECONDS = 2e-4
+_INPUT = re.compile(r"part(\d+)_\d+")
+
+
+class TFLiteParts:
+    """Models as TFLite would run them as parts of a larger one.
+
+    On one thread the processor time of that thread counts: what other processes do
+    meanwhile does not.
+
+    Args:
+        precision: `"float32"` or `"int8"`.
+        threads: threads of the interpreter.
+    """
+
+    precisions = ("float32", "int8")
+
+    def __init__(self, precision: str, threads: int) -> None:
+        self._precision, self._threads = precision, threads
+        self._clock = time.thread_time if threads == 1 else time.perf_counter
+
+    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
+        """What an inference of each model takes, while they take turns.
+
+        Args:
+            models: models with fixed shapes; their weights do not matter.
+
+        Returns:
+            The lower quartile of some turns. It is 0 for a model that is no operation
+            of TFLite's.
+
+        Raises:
+            ValueError: TFLite lacks an operation of theirs.
+        """
+        files = _split(self._convert(models), len(models))
+        calls = [None if file is None else self._loaded(file) for file in files]
+        counts = [call and self._count(call) for call in calls]
+        times: list[list[float]] = [[] for _ in calls]
+        for _ in range(_ROUNDS):
+            for call, count, found in zip(calls, counts, times, strict=True):
+                if call is not None and count is not None:
+                    call()
+                    found.append(self._seconds(call, count) / count)
+        return [1e3 * float(np.quantile(t, 0.25)) if t else 0.0 for t in times]
+
+    def _loaded(self, content: bytes) -> Callable[[], None]:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=content, num_threads=self._threads)
+        interpreter.allocate_tensors()
+        return interpreter.invoke
+
+    def _count(self, call: Callable[[], None]) -> int:
+        call()
+        return max(1, round(_TURN_SECONDS / self._seconds(call, 1)))
+
+    def _seconds(self, call: Callable[[], None], count: int) -> float:
+        start = self._clock()
+        for _ in range(count):
+            call()
+        return max(self._clock() - start, 1e-9)
+
+    def _convert(self, models: Sequence[keras.Model]) -> bytes:
+        import tensorflow as tf
+
+        specs = [
+            tf.TensorSpec(x.shape, x.dtype, name=f"part{i}_{j}")
+            for i, model in enumerate(models)
+            for j, x in enumerate(model.inputs)
+        ]
+
+        def call(*tensors: Any) -> list[Any]:
+            left = list(tensors)
+            outputs: list[Any] = []
+            for model in models:
+                taken = [left.pop(0) for _ in model.inputs]
+                outputs += keras.tree.flatten(
+                    model(
+                        keras.tree.pack_sequence_as(model.input, taken), training=False
+                    )
+                )
+            return outputs
+
+        function = tf.function(call).get_concrete_function(*specs)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+        if self._precision == "int8":
+            generator = np.random.default_rng(0)
+
+            def samples() -> Iterator[list[np.ndarray]]:
+                yield [
+                    generator.normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
+                    for spec in specs
+                ]
+
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.representative_dataset = samples
+            converter.inference_input_type = tf.int8
+            converter.inference_output_type = tf.int8
+        try:
+            content: bytes = converter.convert()
+        except Exception as error:  # the converter has no type of its own for this
+            raise ValueError(
+                "`model` must consist of operations that TFLite has: "
+                f"{str(error).strip().splitlines()[:1]}. "
+                f"{received('model', [model.name for model in models])}"
+            ) from error
+        return content
+
+
+def _split(content: bytes, count: int) -> list[bytes | None]:
+    """A file for what can be reached from the inputs of each model, None for nothing.
+
+    Args:
+        content: a file with one graph, whose inputs are called by their models.
+        count: how many models there are.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    model.signatureDefs, model.metadata = [], []
+    (graph,) = model.subgraphs
+    operators, buffers = list(graph.operators), list(model.buffers)
+    owner: dict[int, int] = {}
+    for tensor in graph.inputs:
+        match = _INPUT.search(graph.tensors[tensor].name.decode())
+        assert match is not None  # the converter keeps the names of inputs
+        owner[tensor] = int(match.group(1))
+    inputs = {i: [t for t in graph.inputs if owner[t] == i] for i in range(count)}
+    parts: dict[int, list[Any]] = {}
+    for operator in operators:
+        part = next((owner[t] for t in operator.inputs if t in owner), None)
+        if part is not None:
+            owner |= dict.fromkeys(map(int, operator.outputs), part)
+            parts.setdefault(part, []).append(operator)
+    files: list[bytes | None] = []
+    for i in range(count):
+        if i not in parts:
+            files.append(None)
+            continue
+        graph.operators = parts[i]
+        read = {t for operator in parts[i] for t in operator.inputs}
+        graph.inputs = inputs[i]
+        made = [int(t) for operator in parts[i] for t in operator.outputs]
+        graph.outputs = [t for t in made if t not in read]
+        used = {graph.tensors[t].buffer for t in read if t >= 0}
+        model.buffers = [b if k in used else buffers[0] for k, b in enumerate(buffers)]
+        files.append(bytes(flatbuffer_utils.convert_object_to_bytearray(model)))
+    return files

@@ -1,0 +1,344 @@
+"""`measure`: times the parts of a network at many widths, for budgets of latency."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from pgmpf_tf._checks import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_path,
+    received,
+)
+from pgmpf_tf.budgets.costs import CostModel
+from pgmpf_tf.budgets.latency import LatencyTable, Point, Times
+from pgmpf_tf.budgets.segments import Segment
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.channels.graph import Graph
+from pgmpf_tf.channels.units import Analysis
+from pgmpf_tf.compaction import compact_as, rebuild_part
+from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
+from pgmpf_tf.inserting import Inserting
+
+# How many widths of a group are tried, and how often beside others of other groups.
+# Branches that keep channels of their own are wanted for what keeps them apart only.
+_LEVELS = 11
+_TURNS = {"grouped": 5, "independent": 1}
+_WIDTHS_IN = 4
+_WIDTHS_OUT = 16
+# What groups keep in the networks that are timed as a whole.
+_WHOLE = (1.0, 0.6, 0.3)
+
+_CHUNK = 40
+
+
+class Parts(Protocol):
+    """What times small models on a runtime; a class of `RUNTIMES` makes it."""
+
+    def __init__(self, precision: str, threads: int) -> None:
+        """Sets the runtime up."""
+
+    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
+        """What an inference of each takes."""
+
+
+RUNTIMES: dict[str, type[TFLiteParts]] = {"tflite": TFLiteParts}
+"""What can time parts of networks, by the runtime's name."""
+
+
+def measure(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    runtime: str = "tflite",
+    precision: str = "float32",
+    threads: int = 1,
+    verbose: bool = True,
+) -> LatencyTable:
+    """Measures what the parts of a network take at many widths, on this machine.
+
+    The file is for `Budget(latency=..., latency_table=path)`, here or on another
+    machine. It is written as the times are found: a run that was interrupted goes on,
+    and a file may hold the times of several networks.
+
+    Args:
+        model: a built Keras model; its weights do not matter.
+        path: the JSON file; times that it holds are not measured again.
+        runtime: the software: `"tflite"`.
+        precision: `"float32"` or `"int8"`.
+        threads: threads that the runtime may use. With one, processor time is
+            measured, and other work on the machine matters little.
+        verbose: whether progress is shown.
+
+    Returns:
+        The table that was written.
+
+    Raises:
+        TypeError: an argument is of a wrong type.
+        ValueError: the model is not built, an argument is out of range, or the file
+            holds something else.
+
+    Warns:
+        UserWarning: parts that the runtime cannot run by themselves count as nothing.
+    """
+    check_choice("runtime", runtime, RUNTIMES)
+    check_choice("precision", precision, RUNTIMES[runtime].precisions)
+    check_integer("threads", threads, 1)
+    check_bool("verbose", verbose)
+    file = check_path("path", path)
+    grouped = analyze(model)
+    table = LatencyTable(runtime, precision, threads, _machine())
+    if file.exists():
+        table = _continued(table, file)
+    table.save(file)  # it cannot be written: better now than in an hour
+    run = _Run(model, grouped, table, RUNTIMES[runtime](precision, threads), file)
+    with Progress(console=Console(stderr=True), disable=not verbose) as progress:
+        return run.all(progress)
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {platform.processor() or platform.system()}"
+
+
+def _continued(table: LatencyTable, file: Path) -> LatencyTable:
+    old = LatencyTable.load(file)
+    for name in ("runtime", "precision", "threads", "machine"):
+        if getattr(old, name) != getattr(table, name):
+            raise ValueError(
+                f"`path` must be a new file, or a table measured with the same {name}, "
+                f"{getattr(table, name)!r}. {received('path', str(file))} with "
+                f"{name}={getattr(old, name)!r}"
+            )
+    return old
+
+
+class _Run:
+    """Measures one network."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        analysis: Analysis,
+        table: LatencyTable,
+        parts: Parts,
+        file: Path,
+    ) -> None:
+        self._model, self._analysis = model, analysis
+        self._table, self._parts, self._file = table, parts, file
+        self._costs = CostModel(model, analysis)
+
+    def all(self, progress: Progress) -> LatencyTable:
+        segments = self._segments(progress)
+        missing = [s for s in segments if s.family not in self._table.times]
+        # All widths of a family are timed in turns: what is compared, is measured
+        # at the same time.
+        missing.sort(key=lambda segment: segment.family)
+        task = progress.add_task("timing parts", total=len(missing))
+        for chunk in _chunks(missing):
+            self._time(chunk)
+            progress.advance(task, len(chunk))
+        self._whole(progress)
+        return self._table
+
+    def _segments(self, progress: Progress) -> list[Segment]:
+        """What is to be timed."""
+        found: dict[Segment, Segment] = {}
+        for coupling, turns in _TURNS.items():
+            analysis = analyze(self._model, coupling=coupling)
+            costs = CostModel(self._model, analysis)
+            designs = list(_designs(analysis, turns))
+            task = progress.add_task(f"parts, {coupling}", total=len(designs))
+            for removed in designs:
+                for segment in costs.segments(removed):
+                    found.setdefault(segment, segment)
+                progress.advance(task)
+        families: dict[str, list[Segment]] = {}
+        for segment in found:
+            families.setdefault(segment.family, []).append(segment)
+        return [s for family in families.values() for s in _thinned(family)]
+
+    def _time(self, segments: Sequence[Segment]) -> None:
+        models: list[keras.Model | None] = [
+            _model_of(self._costs.graph, segment) for segment in segments
+        ]
+        built = [model for model in models if model is not None]
+        times = iter(self._timed(built))
+        points: dict[str, list[Point]] = {s.family: [] for s in segments}
+        for segment, model in zip(segments, models, strict=True):
+            time = 0.0 if model is None else next(times)
+            if time > 0.0:
+                point = (segment.width_in, segment.width_out, time)
+                points[segment.family].append(point)
+        self._table = self._table.with_times(
+            {family: Times(tuple(found)) for family, found in points.items()}
+        )
+        self._table.save(self._file)
+
+    def _timed(self, models: Sequence[keras.Model]) -> list[float]:
+        """Times of models, 0 where the runtime cannot run one."""
+        if not models:
+            return []
+        try:
+            return self._parts.milliseconds(models)
+        except ValueError as error:
+            if len(models) == 1:
+                names = ", ".join(layer.name for layer in models[0].layers[1:])
+                warnings.warn(
+                    f"The time of {names} is not counted: {error}", stacklevel=2
+                )
+                return [0.0]
+            half = len(models) // 2
+            return self._timed(models[:half]) + self._timed(models[half:])
+
+    def _whole(self, progress: Progress) -> None:
+        costs = self._costs
+        network = costs.parts.network
+        if network in self._table.networks:
+            return
+        pairs: list[tuple[float, float]] = []
+        task = progress.add_task("timing whole networks", total=len(_WHOLE))
+        for kept in _WHOLE:
+            counts = [round(kept * len(g.units)) or 1 for g in self._analysis.groups]
+            removed = _removed(self._analysis, counts)
+            small = compact_as(self._model, costs.without(removed))
+            total = self._table.milliseconds(costs.segments(removed))
+            (whole,) = self._parts.milliseconds([_fixed(small)])
+            pairs.append((total, whole))
+            progress.advance(task)
+        networks = {**self._table.networks, network: tuple(pairs)}
+        self._table = dataclasses.replace(self._table, networks=networks)
+        self._table.save(self._file)
+
+
+def _fixed(model: keras.Model) -> keras.Model:
+    """The model for one sample."""
+    inputs = [
+        keras.Input(batch_shape=(1, *x.shape[1:]), dtype=x.dtype) for x in model.inputs
+    ]
+    packed = keras.tree.pack_sequence_as(model.input, inputs)
+    return keras.Model(inputs, keras.tree.flatten(model(packed)))
+
+
+def _designs(analysis: Analysis, turns: int) -> Iterator[np.ndarray]:
+    """Networks in which each group has each of its widths, beside several of others.
+
+    In a turn every group goes through its widths, from a start of its own: the first
+    time all from the narrowest, then from any.
+
+    Args:
+        analysis: the groups.
+        turns: how many.
+
+    Yields:
+        Which units are gone.
+    """
+    levels = [_levels(len(group.units)) for group in analysis.groups]
+    starts = np.random.default_rng(0).integers(_LEVELS, size=(turns, len(levels)))
+    starts[0] = 0
+    for start in starts:
+        for turn in range(_LEVELS):
+            counts = [
+                known[(turn + first) % _LEVELS * len(known) // _LEVELS]
+                for known, first in zip(levels, start, strict=True)
+            ]
+            yield _removed(analysis, counts)
+
+
+def _levels(count: int) -> list[int]:
+    """How many units of a group to keep: at the edges of the stairs that may be."""
+    unit = 32 if count >= 96 else 16 if count >= 48 else 8
+    found = {count}
+    for part in (1 / 8, 1 / 4, 1 / 2, 3 / 4):
+        top = max(unit, round(part * count / unit) * unit)
+        found |= {top, top + 1}
+        if part == 1 / 2:
+            found |= {top + unit // 2, top + unit // 2 + 1}
+    return sorted(level for level in found if level <= count)
+
+
+def _removed(analysis: Analysis, counts: Sequence[int]) -> np.ndarray:
+    """Which units are gone when groups keep so many: in each group random ones."""
+    generator = np.random.default_rng(0)
+    removed = np.zeros(analysis.unit_count, bool)
+    for group, kept in zip(analysis.groups, counts, strict=True):
+        removed[generator.permutation(group.units)[kept:]] = True
+    return removed
+
+
+def _thinned(segments: Sequence[Segment]) -> Iterator[Segment]:
+    """A few widths in for each of some widths out, the extremes among them."""
+    outs: dict[float, list[Segment]] = {}
+    for segment in segments:
+        outs.setdefault(segment.width_out, []).append(segment)
+    for out in _spread(sorted(outs), _WIDTHS_OUT):
+        yield from _spread(sorted(outs[out], key=lambda s: s.width_in), _WIDTHS_IN)
+
+
+def _spread(values: list, count: int) -> list:  # type: ignore[type-arg]
+    if len(values) <= count:
+        return values
+    places = np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))
+    return [values[place] for place in places]
+
+
+def _chunks(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Some at a time; a family is not torn apart."""
+    chunk: list[Segment] = []
+    for place, segment in enumerate(segments):
+        torn = place > 0 and segments[place - 1].family == segment.family
+        if len(chunk) >= _CHUNK and not torn:
+            yield chunk
+            chunk = []
+        chunk.append(segment)
+    if chunk:
+        yield chunk
+
+
+def _model_of(graph: Graph, segment: Segment) -> keras.Model | None:
+    """A model of a segment alone, with any weights; None if it reads nothing."""
+    if not segment.steps:
+        return _gather_of(segment)
+    if not any(x is not None for x in segment.steps[0].required):
+        return None
+    model = rebuild_part(graph, segment.steps)
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [
+            generator.uniform(0.1, 1.0, w.shape).astype(w.dtype)
+            if np.issubdtype(w.dtype, np.floating)
+            else w
+            for w in model.get_weights()
+        ]
+    )
+    return model
+
+
+def _gather_of(segment: Segment) -> keras.Model:
+    described = json.loads(segment.family)
+    axis, kind = described["axis"], described["gather"]
+    have, want = int(segment.width_in), int(segment.width_out)
+    shape = [1, *(size or 1 for size in described["shape"])]
+    shape[axis] = have
+    inputs = keras.Input(batch_shape=tuple(shape))
+    generator = np.random.default_rng(0)
+    numbers = np.full(want, -1)
+    if kind == "pad":
+        numbers[:have] = np.arange(have)
+    else:
+        count = min(have, want if kind == "take" else want - 1)
+        places = np.sort(generator.permutation(want)[:count])
+        numbers[places] = np.sort(generator.permutation(have)[:count])
+    return keras.Model(inputs, Inserting(deep=False).gather(inputs, axis, numbers))

@@ -1,0 +1,135 @@
+"""A latency that a table predicts is met like any other cost, stairs and all."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import pgmpf_tf
+from pgmpf_tf import Budget
+from pgmpf_tf.budgets.costs import CostModel
+from pgmpf_tf.budgets.latency import LatencyTable, Times
+from pgmpf_tf.channels.analysis import analyze
+from tests.budgets.made_up_times import table
+from tests.budgets.test_search import Measured, network
+from tests.graphs import randomize
+
+
+def predicted(times, model, wrapped, coupling="grouped"):
+    """Milliseconds of the whole network, without what is masked, and one unit more."""
+    analysis = analyze(model, coupling=coupling)
+    removed = np.zeros(analysis.unit_count, bool)
+    for group in analysis.groups:
+        removed[group.units] = wrapped.masks()[group.name] == 0
+    costs = CostModel(model, analysis)
+
+    def time(gone):
+        return times.milliseconds(costs.segments(gone))
+
+    more = []
+    for group in analysis.groups:
+        fewer = removed.copy()
+        gone = group.units[removed[group.units]]
+        fewer[gone[:1]] = False
+        more.append(time(fewer))
+    return time(np.zeros_like(removed)), time(removed), max(more)
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.5, 0.7])
+@pytest.mark.parametrize("strategy", ["uniform", "global", "sensitivity"])
+@pytest.mark.parametrize("coupling", ["grouped", "independent"])
+def test_a_predicted_latency_is_met_and_one_unit_less_would_not_do(
+    coupling, strategy, fraction
+):
+    model = network(width=40)
+    times = table()
+    drops = Measured(model, coupling) if strategy == "sensitivity" else None
+    budget = Budget(
+        latency=fraction, latency_table=times, strategy=strategy, sensitivity=drops
+    )
+    wrapped = pgmpf_tf.wrap(model, rate=budget, coupling=coupling)
+    wrapped.apply_masks()
+    dense, small, more = predicted(times, network(width=40), wrapped, coupling)
+    assert small <= (1 - fraction) * dense < more
+
+
+def plain(width=64):
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(width, 3, name="only")(image)
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    x = layers.Dense(4, name="head")(model.output)
+    model = keras.Model(image, x)
+    randomize(model, 0)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kept"),
+    [(0.01, 48), (0.2, 48), (0.21, 32), (0.4, 32), (0.41, 16), (0.6, 16)],
+)
+def test_it_stays_on_the_lower_side_of_a_cliff(fraction, kept):
+    """Between the edges filters cost nothing, and all of them stay.
+
+    The classifier costs one tile whatever its input, and the convolution four.
+    """
+    times = table(lambda into, out: float(-(-out // 16)))
+    wrapped = pgmpf_tf.wrap(plain(), rate=Budget(latency=fraction, latency_table=times))
+    wrapped.apply_masks()
+    assert wrapped.masks()["only"].sum() == kept
+
+
+def test_the_costs_of_scatters_are_counted():
+    cheap = Budget(latency=0.3, latency_table=table())
+    pgmpf_tf.wrap(network(width=16), rate=cheap, coupling="independent")
+    # With these no network of the queue is faster than the dense one.
+    dear = Budget(latency=0.3, latency_table=table(gather=1e6))
+    with pytest.raises(ValueError, match=r"The budget latency=0\.3 cannot be met"):
+        pgmpf_tf.wrap(network(width=16), rate=dear, coupling="independent")
+    pgmpf_tf.wrap(network(width=16), rate=dear)
+
+
+def test_beside_other_budgets_all_are_met():
+    times = table()
+    for macs, latency in ((0.3, 0.6), (0.7, 0.1)):
+        budget = Budget(macs=macs, latency=latency, latency_table=times)
+        wrapped = pgmpf_tf.wrap(network(width=24), rate=budget)
+        wrapped.apply_masks()
+        dense, small, _ = predicted(times, network(width=24), wrapped)
+        assert small <= (1 - latency) * dense
+        left = pgmpf_tf.profile(pgmpf_tf.compact(wrapped)).macs
+        assert left <= (1 - macs) * pgmpf_tf.profile(network(width=24)).macs
+
+
+def measured(model):
+    """A table of one network only."""
+    analysis = analyze(model)
+    families = {
+        part.family
+        for part in CostModel(model, analysis).segments(
+            np.zeros(analysis.unit_count, bool)
+        )
+    }
+    points = ((1.0, 1.0, 1.0), (64.0, 64.0, 64.0))
+    times = dict.fromkeys(families, Times(points))
+    return LatencyTable("tflite", "float32", 1, "nowhere", times)
+
+
+def test_a_table_of_another_network_is_an_error():
+    with pytest.raises(ValueError, match="`latency_table` must hold all"):
+        pgmpf_tf.wrap(
+            network(), rate=Budget(latency=0.5, latency_table=measured(plain()))
+        )
+
+
+def test_a_wrapped_model_keeps_its_table(tmp_path):
+    model = plain()
+    times = measured(model)
+    path = tmp_path / "table.json"
+    times.save(path)
+    wrapped = pgmpf_tf.wrap(model, rate=Budget(latency=0.5, latency_table=path))
+    path.unlink()
+    wrapped.save(tmp_path / "wrapped.keras")
+    loaded = keras.saving.load_model(tmp_path / "wrapped.keras")
+    assert loaded.get_config()["pruning"] == wrapped.get_config()["pruning"]
+    budget = Budget(latency=0.5, latency_table=times)
+    assert Budget.from_config(budget.get_config()) == budget
