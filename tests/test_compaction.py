@@ -1,5 +1,6 @@
 """`compact` on models of every shape: the same function, a plain Keras model."""
 
+import json
 import subprocess
 import sys
 
@@ -397,6 +398,19 @@ def test_round_to_keeps_multiples():
     wrapped = masked(residual_network(), rate=0.6, round_to=4)
     small = pgmpf_tf.compact(wrapped)
     assert {small.get_layer(n).filters for n in ("stem", "conv0a", "conv1b")} == {4}
+
+
+def test_a_rounding_holds_and_is_saved():
+    rounding = pgmpf_tf.Rounding(4, "down")
+    wrapped = masked(residual_network(), rate=0.3, round_to=rounding)
+    kept = {name: (len(m), int(m.sum())) for name, m in wrapped.masks().items()}
+    assert all(left == max(4, (n - int(0.3 * n)) // 4 * 4) for n, left in kept.values())
+    assert any(left < n - int(0.3 * n) for n, left in kept.values())
+    config = wrapped.get_config()
+    json.dumps(config["pruning"])
+    again = pgmpf_tf.PrunedModel.from_config(config)
+    assert again.get_config()["pruning"] == config["pruning"]
+    assert config["pruning"]["round_to"] == {"multiple": 4, "direction": "down"}
 
 
 @pytest.mark.parametrize("what", [None, "model.keras", layers.Dense(3)])

@@ -1,5 +1,6 @@
 """The command line; once as a user runs it, in a process of its own."""
 
+import json
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+import pgmpf_tf
 from pgmpf_tf.__main__ import main
 from tests.exporting.networks import convnet, images
 
@@ -62,6 +64,20 @@ def test_compact_then_profile_then_export(files, tmp_path, capsys):
     assert (list(detail["shape"]), detail["dtype"]) == ([2, 8, 8, 3], np.int8)
 
 
+def test_measure_then_prune_by_the_table(files, tmp_path, capsys):
+    table = tmp_path / "table.json"
+    command = ("measure", files / "model.keras", f"--output={table}")
+    figures = json.loads(run(capsys, *command, "--json"))
+    assert figures["parts"] >= 2  # the convolution and the classifier
+    assert figures["networks"] == 1
+    assert figures == json.loads(run(capsys, *command, "--json"))
+    model = keras.models.load_model(files / "model.keras")
+    budget = pgmpf_tf.Budget(latency=0.1, latency_table=table, min_keep=1)
+    wrapped = pgmpf_tf.wrap(model, budget)
+    wrapped.apply_masks()
+    assert 0 < wrapped.masks()["stem"].sum() < 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -72,6 +88,7 @@ def test_compact_then_profile_then_export(files, tmp_path, capsys):
         (["compact", "model.keras", "small.h5"], 1, "must end in .keras"),
         (["export", "a.keras", "out", "--data=missing.npy"], 1, "missing.npy"),
         (["profile", "missing.keras"], 1, "missing.keras"),
+        (["measure", "a.keras"], 2, "required: --output"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(arguments, status, message, capsys):
@@ -85,7 +102,7 @@ def test_mistakes_are_explained_without_a_traceback(arguments, status, message, 
     assert len(captured.err.splitlines()) < 10
 
 
-@pytest.mark.parametrize("command", ["profile", "compact", "export"])
+@pytest.mark.parametrize("command", ["profile", "compact", "export", "measure"])
 def test_help_explains_every_command(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

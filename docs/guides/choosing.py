@@ -111,7 +111,15 @@ model.pruning_summary()
 
 # %% [markdown]
 # `Budget(latency=0.5)` halves the time that one inference takes, measured with LiteRT
-# on this machine; it takes longer, since candidates have to be built and timed.
+# on this machine; it takes longer, since candidates have to be built and timed. For
+# another machine, or to have it once and for all, let the machine measure what each
+# part of the network takes at each width:
+# `python -m pgmpf_tf measure model.keras --output table.json` (with `--threads` and
+# `--precision=int8`, or as `pgmpf_tf.measure`). Then
+# `Budget(latency=0.5, latency_table="table.json")` predicts the time of every candidate.
+# Kernels work on tiles of 16 or 32 channels, so that time is a staircase of the width:
+# the search ends just below an edge. With a rate instead of a budget,
+# `round_to=pgmpf_tf.Rounding(16, "nearest")` gets widths to the edges.
 #
 # ## Criteria
 #

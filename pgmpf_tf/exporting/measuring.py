@@ -215,21 +215,12 @@ class _Run:
             removed = _removed(self._analysis, counts)
             small = compact_as(self._model, costs.without(removed))
             total = self._table.milliseconds(costs.segments(removed))
-            (whole,) = self._parts.milliseconds([_fixed(small)])
+            (whole,) = self._parts.milliseconds([small])
             pairs.append((total, whole))
             progress.advance(task)
         networks = {**self._table.networks, network: tuple(pairs)}
         self._table = dataclasses.replace(self._table, networks=networks)
         self._table.save(self._file)
-
-
-def _fixed(model: keras.Model) -> keras.Model:
-    """The model for one sample."""
-    inputs = [
-        keras.Input(batch_shape=(1, *x.shape[1:]), dtype=x.dtype) for x in model.inputs
-    ]
-    packed = keras.tree.pack_sequence_as(model.input, inputs)
-    return keras.Model(inputs, keras.tree.flatten(model(packed)))
 
 
 def _designs(analysis: Analysis, turns: int) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmpf_tf.scores.ranking import keep_mask, kept_count
+from pgmpf_tf.scores.ranking import Rounding, keep_mask, kept_count
 
 
 @given(st.integers(1, 2000), st.integers(0, 99))
@@ -20,6 +20,35 @@ def test_the_number_kept_is_rounded_up(count, rate, round_to):
     assert plain <= kept <= count
     assert kept == count or (kept % round_to == 0 and kept < plain + round_to)
     assert kept >= 1
+
+
+@given(
+    st.integers(1, 300),
+    st.floats(0, 0.999),
+    st.integers(1, 70),
+    st.sampled_from(["up", "down", "nearest"]),
+)
+def test_a_rounding_takes_the_multiple_that_it_names(count, rate, multiple, direction):
+    kept = kept_count(count, rate, Rounding(multiple, direction))
+    plain = kept_count(count, rate)
+    if plain == count:
+        assert kept == count
+        return
+    multiples = range(multiple, count + multiple, multiple)
+    wanted = {
+        "up": [m for m in multiples if m >= plain],
+        "down": [m for m in multiples if m <= plain][-1:],
+        "nearest": sorted(multiples, key=lambda m: (abs(m - plain), -m)),
+    }[direction]
+    # Never none: what is below the first multiple keeps that.
+    assert kept == min(count, (wanted or [multiple])[0])
+
+
+def test_an_int_rounds_up():
+    assert kept_count(64, 0.5, Rounding(24)) == kept_count(64, 0.5, 24) == 48
+    assert kept_count(64, 0.5, Rounding(24, "down")) == 24
+    assert kept_count(64, 0.5, Rounding(24, "nearest")) == 24
+    assert kept_count(64, 0.45, Rounding(24, "nearest")) == 48
 
 
 @given(

@@ -38,7 +38,7 @@ class TFLiteParts:
         """What an inference of each model takes, while they take turns.
 
         Args:
-            models: models with fixed shapes; their weights do not matter.
+            models: models of one sample; their weights do not matter.
 
         Returns:
             The lower quartile of some turns. It is 0 for a model that is no operation
@@ -79,7 +79,7 @@ class TFLiteParts:
         import tensorflow as tf
 
         specs = [
-            tf.TensorSpec(x.shape, x.dtype, name=f"part{i}_{j}")
+            tf.TensorSpec((x.shape[0] or 1, *x.shape[1:]), x.dtype, f"part{i}_{j}")
             for i, model in enumerate(models)
             for j, x in enumerate(model.inputs)
         ]

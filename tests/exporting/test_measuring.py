@@ -1,0 +1,199 @@
+"""`measure` times every part at the widths that matter, once, and says what it did."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import pgmpf_tf
+from pgmpf_tf.budgets.costs import CostModel
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.exporting import measuring
+from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts, _split
+from tests.graphs import randomize
+
+
+class Counting:
+    """A runtime whose times are known: by the sizes of what goes in and out."""
+
+    precisions = ("float32", "int8")
+
+    def __init__(self, precision, threads):
+        self.calls = []
+
+    def milliseconds(self, models):
+        self.calls.append(len(models))
+        return [float(self.time(model)) for model in models]
+
+    @staticmethod
+    def time(model):
+        if len(model.layers) > 8:  # a whole network
+            return 1000.0
+        sizes = [int(np.prod(x.shape[1:])) for x in (*model.inputs, *model.outputs)]
+        return sum(sizes)
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    made = []
+
+    def make(precision, threads):
+        made.append(Counting(precision, threads))
+        return made[-1]
+
+    make.precisions = Counting.precisions
+    monkeypatch.setitem(measuring.RUNTIMES, "counting", make)
+    return made
+
+
+def residual(width=48):
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(width, 3, padding="same", name="stem")(image)
+    y = layers.Conv2D(width, 1, name="branch")(layers.ReLU()(x))
+    y = layers.BatchNormalization()(y)
+    x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, layers.Dense(4, name="head")(x))
+    randomize(model, 0)
+    return model
+
+
+def measured(path, model=None, **arguments):
+    arguments = {"runtime": "counting", "verbose": False} | arguments
+    return pgmpf_tf.measure(model or residual(), path, **arguments)
+
+
+def test_parts_are_measured_at_the_edges_of_stairs(tmp_path, runtime):
+    table = measured(tmp_path / "table.json")
+    families = {family: json.loads(family) for family in table.times}
+    (branch,) = (
+        times
+        for family, times in table.times.items()
+        if families[family].get("inputs") == [[6, 6, 48]]
+        and len(families[family]["calls"]) == 2
+    )
+    outs = {out for _, out, _ in branch.points}
+    assert {16, 17, 32, 33, 48} <= outs
+    assert all(len({i for i, o, _ in branch.points if o == out}) == 1 for out in outs)
+    for into, out, time in branch.points:
+        assert time == 36 * (into + out)
+
+
+def test_the_scatters_of_independent_branches_are_measured(tmp_path, runtime):
+    table = measured(tmp_path / "table.json")
+    kinds = {json.loads(family).get("gather") for family in table.times}
+    assert "scatter" in kinds
+
+
+def test_what_is_left_is_predicted(tmp_path, runtime):
+    table = measured(tmp_path / "table.json")
+    model = residual()
+    analysis = analyze(model)
+    costs = CostModel(model, analysis)
+    removed = np.zeros(analysis.unit_count, bool)
+    removed[:7] = True
+    parts = list(costs.segments(removed))
+    spatial = [36, 36, 36, 36, 1, 1]
+    total = table.milliseconds(parts)
+    # stem; ReLU and branch are parts of their own, as the stem has two readers.
+    expected = 36 * (3 + 41) + 36 * 82 + 36 * 82 + (36 * 82 + 41) + 41 + 4
+    assert total == pytest.approx(expected, rel=1e-6), spatial
+    assert table.networks[costs.parts.network][0][1] == 1000.0
+
+
+def test_what_a_file_holds_is_not_measured_again(tmp_path, runtime):
+    first = measured(tmp_path / "table.json")
+    assert sum(runtime[0].calls) > 20
+    assert measured(tmp_path / "table.json") == first
+    assert not runtime[1].calls
+    measured(tmp_path / "table.json", residual(width=40))
+    both = pgmpf_tf.LatencyTable.load(tmp_path / "table.json")
+    assert len(both.networks) == 2
+    assert first.times.items() <= both.times.items()
+
+
+def test_a_run_that_was_interrupted_goes_on(tmp_path, runtime, monkeypatch):
+    monkeypatch.setattr(measuring, "_CHUNK", 1)
+    whole = measured(tmp_path / "whole.json")
+    calls = len(runtime[0].calls)
+    normal = Counting.milliseconds
+
+    def interrupted(self, models):
+        if len(self.calls) == 3:
+            raise KeyboardInterrupt
+        return normal(self, models)
+
+    monkeypatch.setattr(Counting, "milliseconds", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measured(tmp_path / "table.json")
+    monkeypatch.setattr(Counting, "milliseconds", normal)
+    assert measured(tmp_path / "table.json") == whole
+    assert len(runtime[-1].calls) == calls - 3
+
+
+def test_a_table_of_another_setting_is_refused(tmp_path, runtime):
+    path = tmp_path / "table.json"
+    measured(path)
+    for name, value in (("threads", 2), ("precision", "int8"), ("runtime", "tflite")):
+        with pytest.raises(ValueError, match=f"`path` must be .* the same {name}"):
+            measured(path, **{name: value})
+
+
+def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
+    tmp_path, runtime, monkeypatch
+):
+    normal = Counting.milliseconds
+
+    def refusing(self, models):
+        if len(models) < 5 and any(len(m.inputs) == 2 for m in models):
+            raise ValueError("no Add here")
+        return normal(self, models)
+
+    monkeypatch.setattr(Counting, "milliseconds", refusing)
+    monkeypatch.setattr(measuring, "_CHUNK", 1)
+    monkeypatch.setattr(measuring, "_LEVELS", 1)
+    with pytest.warns(UserWarning, match=r"add.* is not counted: no Add here"):
+        table = measured(tmp_path / "table.json")
+    assert sum(not times.points for times in table.times.values()) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_tflite_times_each_model_by_itself(precision):
+    def convolution(size, width):
+        image = keras.Input(batch_shape=(1, size, size, 16))
+        x = layers.Conv2D(width, 3, activation="relu", padding="same")(image)
+        return keras.Model(image, x)
+
+    small, large = convolution(8, 16), convolution(32, 64)
+    image = keras.Input(batch_shape=(1, 8, 8, 16))
+    nothing = keras.Model(image, layers.Dropout(0.5)(image))
+    times = TFLiteParts(precision, 1).milliseconds([small, nothing, large])
+    assert times[0] > 0.0
+    # 64 times the work: by far enough to be told apart on any machine.
+    assert times[2] > 5 * times[0]
+
+
+def test_files_hold_what_comes_from_the_inputs_of_one_model():
+    from ai_edge_litert.interpreter import Interpreter
+
+    def dense(width):
+        x = keras.Input(batch_shape=(1, width))
+        return keras.Model(x, layers.Dense(3 * width, activation="relu")(x))
+
+    models = [dense(2), dense(5)]
+    files = _split(TFLiteParts("float32", 1)._convert(models), 2)
+    for model, content in zip(models, files, strict=True):
+        interpreter = Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+        (reads,), (makes,) = (
+            interpreter.get_input_details(),
+            interpreter.get_output_details(),
+        )
+        x = np.random.default_rng(0).normal(size=reads["shape"]).astype("float32")
+        interpreter.set_tensor(reads["index"], x)
+        interpreter.invoke()
+        found = interpreter.get_tensor(makes["index"])
+        # float32, whose sums are taken in another order
+        np.testing.assert_allclose(found, model(x), rtol=1e-5, atol=1e-6)
