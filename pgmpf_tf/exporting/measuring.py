@@ -27,7 +27,7 @@ from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.budgets.latency import LatencyTable, Point, Times
 from pgmpf_tf.budgets.segments import Segment
 from pgmpf_tf.channels.analysis import analyze
-from pgmpf_tf.channels.graph import Graph
+from pgmpf_tf.channels.graph import Graph, functional_of
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as, rebuild_part
 from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
@@ -100,6 +100,7 @@ def measure(
     check_bool("verbose", verbose)
     file = check_path("path", path)
     grouped = analyze(model)
+    _check_sizes(model)
     table = LatencyTable(runtime, precision, threads, _machine())
     if file.exists():
         table = _continued(table, file)
@@ -107,6 +108,15 @@ def measure(
     run = _Run(model, grouped, table, RUNTIMES[runtime](precision, threads), file)
     with Progress(console=Console(stderr=True), disable=not verbose) as progress:
         return run.all(progress)
+
+
+def _check_sizes(model: keras.Model) -> None:
+    for x in functional_of(model).inputs:
+        if None in x.shape[1:]:
+            raise ValueError(
+                "`model` must have inputs of fixed sizes, apart from the batch. "
+                f"Received: a model with the input {x.name!r} of shape {x.shape}"
+            )
 
 
 def _machine() -> str:
@@ -250,7 +260,7 @@ def _designs(analysis: Analysis, turns: int) -> Iterator[np.ndarray]:
 
 def _levels(count: int) -> list[int]:
     """How many units of a group to keep: at the edges of the stairs that may be."""
-    unit = 32 if count >= 96 else 16 if count >= 48 else 8
+    unit = next((n for n in (32, 16, 8, 4) if count >= 3 * n), 1)
     found = {count}
     for part in (1 / 8, 1 / 4, 1 / 2, 3 / 4):
         top = max(unit, round(part * count / unit) * unit)

@@ -133,6 +133,25 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, runtime, monkeypatch):
     assert len(runtime[-1].calls) == calls - 3
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 12, 17, 64, 100, 2048])
+def test_widths_are_at_the_edges_and_never_too_many(count):
+    levels = measuring._levels(count)
+    assert levels[-1] == count
+    assert levels[0] >= 1
+    assert len(levels) <= measuring._LEVELS
+    assert len(levels) >= min(count, 4)
+    edges = [n for n in levels if n % 16 == 0 and n + 1 in levels]
+    assert edges or count < 32
+
+
+def test_open_sizes_are_refused(tmp_path):
+    image = keras.Input((None, None, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+    with pytest.raises(ValueError, match="`model` must have inputs of fixed sizes"):
+        pgmpf_tf.measure(keras.Model(image, x), tmp_path / "table.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_table_of_another_setting_is_refused(tmp_path, runtime):
     path = tmp_path / "table.json"
     measured(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +113,10 @@ class TFLiteParts:
             converter.representative_dataset = samples
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
+        logger = logging.getLogger("absl")
+        level = logger.level
+        # Without variables there is nothing that the converter would need to track.
+        logger.setLevel(logging.ERROR)
         try:
             content: bytes = converter.convert()
         except Exception as error:  # the converter has no type of its own for this
@@ -120,6 +125,8 @@ class TFLiteParts:
                 f"{str(error).strip().splitlines()[:1]}. "
                 f"{received('model', [model.name for model in models])}"
             ) from error
+        finally:
+            logger.setLevel(level)
         return content
 
 
