@@ -151,6 +151,8 @@ class _Run:
         self._costs = CostModel(model, analysis)
 
     def all(self, progress: Progress) -> LatencyTable:
+        if self._costs.parts.network in self._table.networks:
+            return self._table  # these are the last to be written
         segments = self._segments(progress)
         missing = [s for s in segments if s.family not in self._table.times]
         # All widths of a family are timed in turns: what is compared, is measured
@@ -215,9 +217,6 @@ class _Run:
 
     def _whole(self, progress: Progress) -> None:
         costs = self._costs
-        network = costs.parts.network
-        if network in self._table.networks:
-            return
         pairs: list[tuple[float, float]] = []
         task = progress.add_task("timing whole networks", total=len(_WHOLE))
         for kept in _WHOLE:
@@ -228,7 +227,7 @@ class _Run:
             (whole,) = self._parts.milliseconds([small])
             pairs.append((total, whole))
             progress.advance(task)
-        networks = {**self._table.networks, network: tuple(pairs)}
+        networks = {**self._table.networks, costs.parts.network: tuple(pairs)}
         self._table = dataclasses.replace(self._table, networks=networks)
         self._table.save(self._file)
 

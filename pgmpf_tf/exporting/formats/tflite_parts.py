@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -98,36 +99,49 @@ class TFLiteParts:
             return outputs
 
         function = tf.function(call).get_concrete_function(*specs)
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-        if self._precision == "int8":
-            generator = np.random.default_rng(0)
-
-            def samples() -> Iterator[list[np.ndarray]]:
-                yield [
-                    generator.normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
-                    for spec in specs
-                ]
-
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = samples
-            converter.inference_input_type = tf.int8
-            converter.inference_output_type = tf.int8
-        logger = logging.getLogger("absl")
-        level = logger.level
-        # Without variables there is nothing that the converter would need to track.
-        logger.setLevel(logging.ERROR)
-        try:
-            content: bytes = converter.convert()
-        except Exception as error:  # the converter has no type of its own for this
-            raise ValueError(
-                "`model` must consist of operations that TFLite has: "
-                f"{str(error).strip().splitlines()[:1]}. "
-                f"{received('model', [model.name for model in models])}"
-            ) from error
-        finally:
-            logger.setLevel(level)
+        with _quiet():
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+            if self._precision == "int8":
+                _set_int8(converter, specs)
+            try:
+                content: bytes = converter.convert()
+            except Exception as error:  # the converter has no type of its own for this
+                raise ValueError(
+                    "`model` must consist of operations that TFLite has: "
+                    f"{str(error).strip().splitlines()[:1]}. "
+                    f"{received('model', [model.name for model in models])}"
+                ) from error
         return content
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter warns that it tracks no variables, which it need not here."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _set_int8(converter: Any, specs: Sequence[Any]) -> None:
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+
+    def samples() -> Iterator[list[np.ndarray]]:
+        yield [
+            generator.normal(size=spec.shape).astype(spec.dtype.as_numpy_dtype)
+            for spec in specs
+        ]
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.representative_dataset = samples
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
 
 
 def _split(content: bytes, count: int) -> list[bytes | None]:
