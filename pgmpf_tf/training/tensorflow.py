@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ class MaskedTrainer(Trainer):
     """Mixin for a Keras model: its own train step, with masked filters slowed down."""
 
     distribute_strategy: tf.distribute.Strategy
+    train_function: Any
 
     def train_step(self, data: Any) -> Any:
         """Runs the model's own step; the optimizer sees masked gradients."""
@@ -29,6 +30,27 @@ class MaskedTrainer(Trainer):
     def test_step(self, data: Any) -> Any:
         """Runs the model's own step."""
         return self._for_workers(super().test_step(data))
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Makes the function of a step; the arguments are those of Keras'."""
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            self.train_function = self._with_optimizer_built(self.train_function)
+        return self.train_function
+
+    def _with_optimizer_built(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A step of Keras' own, without variables to make: such are traced twice."""
+        if super().train_step.__func__ is not keras.Model.train_step:
+            return function
+
+        def run(iterator: Any) -> Any:
+            optimizer = self.optimizer
+            if optimizer is not None and not optimizer.built:
+                with keras.name_scope(optimizer.name, caller=optimizer):
+                    optimizer.build(self.trainable_variables)
+            return function(iterator)
+
+        return run
 
     def _factors(self, optimizer: keras.optimizers.Optimizer) -> Factors:
         found = dict(super()._factors(optimizer))

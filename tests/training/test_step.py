@@ -59,3 +59,19 @@ def test_masks_are_kept_per_channel():
     model = wrap(dense(3), 0.5)
     numbers = sum(np.prod(v.shape) for v in model.pruning_state.variables)
     assert numbers <= 3 * 7 + 9  # and one entry for slices without a unit, and scalars
+
+
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+def test_a_step_is_traced_once(train):
+    traces = []
+
+    def loss(y, y_pred):
+        traces.append(y)
+        return keras.losses.mean_squared_error(y, y_pred)
+
+    model = wrap(dense(2), 0.5)
+    model.compile("adam", loss)
+    getattr(model, train)(np.ones((3, 5)), np.ones((3, 2)))
+    assert len(traces) == 1
+    optimizer = model.optimizer
+    assert all(v.path.startswith(f"{optimizer.name}/") for v in optimizer.variables)
