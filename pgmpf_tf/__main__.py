@@ -283,6 +283,30 @@ report.html. A run that was interrupted goes on when the command is given again.
         metavar="FILE",
         help="what `measure` wrote, to predict the latency by",
     )
+    _add_samples(command)
+    command.add_argument(
+        "--output", type=Path, required=True, metavar="DIRECTORY", help="where to write"
+    )
+    command.add_argument(
+        "--minutes",
+        type=float,
+        default=5.0,
+        help="how long the small network may learn; 5 by default, 0 for not at all",
+    )
+    command.add_argument(
+        "--formats",
+        type=lambda text: text.split(","),
+        default=["tflite"],
+        help=f"of {', '.join(FORMATS)}, with commas; tflite by default",
+    )
+    command.add_argument(
+        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of what is random")
+    command.set_defaults(run=_prune)
+
+
+def _add_samples(command: argparse.ArgumentParser) -> None:
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images",
@@ -300,15 +324,6 @@ report.html. A run that was interrupted goes on when the command is given again.
         "array, or with one by the name of each input; the first axis is the batch",
     )
     command.add_argument(
-        "--output", type=Path, required=True, metavar="DIRECTORY", help="where to write"
-    )
-    command.add_argument(
-        "--minutes",
-        type=float,
-        default=5.0,
-        help="how long the small network may learn; 5 by default, 0 for not at all",
-    )
-    command.add_argument(
         "--range",
         choices=[*RANGES],
         help="of pixels that the network wants; found out by default",
@@ -320,17 +335,6 @@ report.html. A run that was interrupted goes on when the command is given again.
         metavar=("HEIGHT", "WIDTH"),
         help="of the images, for a network that takes any",
     )
-    command.add_argument(
-        "--formats",
-        type=lambda text: text.split(","),
-        default=["tflite"],
-        help=f"of {', '.join(FORMATS)}, with commas; tflite by default",
-    )
-    command.add_argument(
-        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
-    )
-    command.add_argument("--seed", type=int, default=0, help="of what is random")
-    command.set_defaults(run=_prune)
 
 
 def _budget(text: str) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What every test process has in common: threads, random draws, a list of features."""
 
 import collections
+import gc
 import importlib.metadata
 import json
 import os
@@ -26,6 +27,13 @@ def pytest_addoption(parser):
     parser.addoption(
         "--features", metavar="FILE", help="write how tests of features went (JSON)"
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    # No garbage collection has to look at TensorFlow, Keras and the tests again.
+    gc.collect()
+    gc.freeze()
 
 
 _outcomes = collections.defaultdict(collections.Counter)

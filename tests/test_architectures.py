@@ -41,13 +41,11 @@ WITHOUT_ADDITIONS = {"DenseNet121", "InceptionV3", "MobileNet", "VGG16"}
 """The couplings differ at additions only."""
 
 
-def cases(names):
+def case(name, coupling):
     by_default = set(FAMILIES.values()) - FROM_PARTS_OF_OTHERS
-    for name in names:
-        for coupling in ("grouped", "independent"):
-            same = coupling == "independent" and name in WITHOUT_ADDITIONS
-            slow = name not in by_default or same
-            yield pytest.param(name, coupling, marks=pytest.mark.slow if slow else ())
+    same = coupling == "independent" and name in WITHOUT_ADDITIONS
+    slow = name not in by_default or same
+    return pytest.param(name, coupling, marks=pytest.mark.slow if slow else ())
 
 
 def build(name):
@@ -96,7 +94,14 @@ def interface(model):
     ]
 
 
-@pytest.mark.parametrize(("name", "coupling"), cases(applications.NAMES))
+@pytest.mark.parametrize(
+    ("name", "coupling"),
+    [
+        case(name, coupling)
+        for name in applications.NAMES
+        for coupling in ("grouped", "independent")
+    ],
+)
 def test_the_small_model_is_the_masked_one(name, coupling):
     model, weights, cost = dense(name)
     model.set_weights(weights)
@@ -123,7 +128,7 @@ def test_the_small_model_is_the_masked_one(name, coupling):
     assert small_cost.params < cost.params
 
 
-LOADED = ("ConvNeXtTiny", "MobileNetV3Small")
+LOADED = {"ConvNeXtTiny": "grouped", "MobileNetV3Small": "independent"}
 LOAD = """
 import sys, keras, numpy as np
 for name in sys.argv[1:]:
@@ -135,8 +140,10 @@ assert not any(name.startswith("pgmpf") for name in sys.modules)
 
 
 def test_files_load_without_this_package(tmp_path):
-    for name in LOADED:
-        small = pgmpf_tf.compact(prune(build(name)))
+    for name, coupling in LOADED.items():
+        small = pgmpf_tf.compact(prune(build(name), coupling))
+        scattered = any(type(o).__name__ == "Take" for o in small.operations)
+        assert scattered == (coupling == "independent")
         images = applications.images(small, 1, seed=3)
         small.save(tmp_path / f"{name}.keras")
         np.savez(

@@ -1,8 +1,6 @@
 """`compact` on models of every shape: the same function, a plain Keras model."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -377,21 +375,6 @@ def test_the_small_model_trains_further():
     x = samples(small, batch=8)
     history = small.fit(x, np.ones((8, 4)), epochs=3, verbose=0).history["loss"]
     assert history[-1] < history[0]
-
-
-def test_the_small_model_loads_without_pgmpf_tf(tmp_path):
-    wrapped = masked(residual_network(), coupling="independent")
-    small = pgmpf_tf.compact(wrapped)
-    small.save(tmp_path / "small.keras")
-    x = samples(small)
-    np.savez(tmp_path / "data.npz", x=x, y=outputs_of(small, x)[0])
-    code = (
-        "import keras, numpy, sys; d = numpy.load('data.npz');"
-        "y = keras.saving.load_model('small.keras')(d['x']);"
-        "assert 'pgmpf_tf' not in sys.modules;"
-        "numpy.testing.assert_array_equal(y, d['y'])"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_round_to_keeps_multiples():

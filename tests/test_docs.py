@@ -111,12 +111,12 @@ def test_every_guide_is_on_the_site_and_in_readme():
 
 def test_reference_has_every_public_name():
     pages = "".join(text(page) for page in (DOCS / "reference").glob("*.md"))
-    told = set(re.findall(r"auto(?:function|class|exception):: ([\w.]+)", pages))
-    told |= {
+    listed = set(re.findall(r"auto(?:function|class|exception):: ([\w.]+)", pages))
+    listed |= {
         module.rpartition(".")[2]
         for module in re.findall(r"automodule:: ([\w.]+)", pages)
     }
-    assert told == set(pgmpf_tf.__all__)
+    assert listed == set(pgmpf_tf.__all__)
 
 
 def test_picture_is_what_its_script_draws():
@@ -152,23 +152,23 @@ def test_matrix_has_a_row_for_each_family():
 def test_backends_have_features_that_tests_are_marked_with():
     table = runpy.run_path(str(DOCS / "support.py"))["features"]().splitlines()
     assert table[0] == "| feature | TensorFlow | JAX | PyTorch |"
-    told = {row.split(" | ")[0].strip("| ") for row in table[2:]}
-    assert told
+    listed = {row.split(" | ")[0].strip("| ") for row in table[2:]}
+    assert listed
     answers = {cell for row in table[2:] for cell in row.strip("| ").split(" | ")[1:]}
     assert answers <= {"yes", "no", "-"}
     tests = "".join(text(path) for path in (ROOT / "tests").rglob("test_*.py"))
-    assert not [feature for feature in told if feature not in tests]
+    assert not [feature for feature in listed if feature not in tests]
 
 
 def test_what_is_installed_without_tensorflow_is_all_else_that_is_needed():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
     project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
     needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
-    (told,) = re.findall(
+    (listed,) = re.findall(
         r"(?m)^pip install (keras .*) jax  # or",
         "".join(blocks(DOCS / "backends.md", "sh")),
     )
-    assert {*told.split()} == needed - {"tensorflow", "ai-edge-litert"}
+    assert {*listed.split()} == needed - {"tensorflow", "ai-edge-litert"}
 
 
 def test_changelog_begins_with_this_version():

@@ -51,19 +51,19 @@ def test_wheel_has_every_file_of_the_library(wheel):
     assert packed == files
 
 
-def _told(wheel, file):
+def _read(wheel, file):
     (name,) = (name for name in wheel.namelist() if name.endswith(f".dist-info/{file}"))
     return wheel.read(name)
 
 
 def test_wheel_has_the_version_that_the_library_tells(wheel):
-    metadata = message_from_bytes(_told(wheel, "METADATA"))
+    metadata = message_from_bytes(_read(wheel, "METADATA"))
     assert metadata["Version"] == pgmpf_tf.__version__
 
 
 def test_command_calls_a_function_that_is_there(wheel, monkeypatch, capsys):
     scripts = configparser.ConfigParser()
-    scripts.read_string(_told(wheel, "entry_points.txt").decode())
+    scripts.read_string(_read(wheel, "entry_points.txt").decode())
     command = EntryPoint("pgmpf_tf", scripts["console_scripts"]["pgmpf_tf"], "")
     monkeypatch.setattr(sys, "argv", ["pgmpf_tf", "--help"])
     with pytest.raises(SystemExit) as ended:

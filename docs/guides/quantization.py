@@ -55,7 +55,7 @@ small = pgmpf_tf.compact(model)
 #
 # `"int8"` needs samples that set the ranges of the activations, without labels. Every
 # third of them is kept aside, and the file is held against the model on those.
-# BatchNormalization layers are folded into their neighbours first, since eight bits are
+# BatchNormalization layers are folded into their neighbors first, since eight bits are
 # spent better on kernels that include them.
 
 # %%

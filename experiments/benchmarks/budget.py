@@ -42,7 +42,7 @@ def measure(name: str, fraction: float, runs: int) -> list[dict[str, Any]]:
     Args:
         name: a network of keras.applications.
         fraction: of the multiply-accumulates to take away.
-        runs: searches per row; the median of their times is told.
+        runs: searches per row; the median of their times is shown.
     """
     rows = []
     model = applications.build(name)

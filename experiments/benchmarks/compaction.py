@@ -2,7 +2,7 @@
 
 `analyze` plus `compact` of a network pruned by half, and `keras.models.clone_model`
 plus copying its weights, alternate in one process; each pair gives one ratio. Then
-bottleneck ResNets as deep as ResNet-1001 are analysed and compacted: seconds per call
+bottleneck ResNets as deep as ResNet-1001 are analyzed and compacted: seconds per call
 in the graph tell whether the time is linear in the depth.
 
     python -m experiments.benchmarks.compaction --output=experiments/results

@@ -16,7 +16,7 @@ def crop_with_padding(image: tf.Tensor, seed: tf.Tensor, padding: int) -> tf.Ten
 
 
 def cutout(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """Sets a square to zero; its centre is anywhere in the image.
+    """Sets a square to zero; its center is anywhere in the image.
 
     Near a border a part of the square falls outside (DeVries and Taylor 2017).
 
@@ -26,9 +26,9 @@ def cutout(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
         size: edge of the square in pixels.
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    centre = tf.random.stateless_uniform([2], seed)
-    top = tf.cast(centre[0] * tf.cast(height, tf.float32), tf.int32) - size // 2
-    left = tf.cast(centre[1] * tf.cast(width, tf.float32), tf.int32) - size // 2
+    center = tf.random.stateless_uniform([2], seed)
+    top = tf.cast(center[0] * tf.cast(height, tf.float32), tf.int32) - size // 2
+    left = tf.cast(center[1] * tf.cast(width, tf.float32), tf.int32) - size // 2
     rows, columns = tf.range(height)[:, None, None], tf.range(width)[None, :, None]
     inside = (
         (rows >= top) & (rows < top + size) & (columns >= left)
@@ -55,7 +55,7 @@ def random_resized_crop(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tens
     return tf.image.resize(tf.slice(image, begin, extent), (size, size))
 
 
-def resize_and_centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
+def resize_and_center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     """The shorter edge to `size * 256 / 224`, then the middle square of `size`."""
     shape = tf.shape(image)[:2]
     short = round(size * 256 / 224)

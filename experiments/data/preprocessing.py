@@ -22,7 +22,7 @@ class Preprocessing:
         flip: whether images are mirrored at random.
         cutout: edge in pixels of the square set to zero; 0 for none.
         resized_crop: whether images have no common size: random resized crops for
-            training, resize and centre crop for testing.
+            training, resize and center crop for testing.
         input_size: edge of the network's input in pixels.
     """
 
@@ -63,7 +63,7 @@ class Preprocessing:
         """One image as the network is tested on it."""
         image = self._pixels(image)
         if self.resized_crop:
-            image = augmentation.resize_and_centre_crop(image, self.input_size)
+            image = augmentation.resize_and_center_crop(image, self.input_size)
         return self._with_shape(self._normalize(self._resize(image)))
 
     def _pixels(self, image: tf.Tensor) -> tf.Tensor:

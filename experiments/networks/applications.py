@@ -53,7 +53,7 @@ def build(name: str, *, size: int | None = None, classes: int = 1000) -> keras.M
 
 
 def images(model: keras.Model, count: int, seed: int) -> np.ndarray:
-    """Random images for a model: coloured patches under noise.
+    """Random images for a model: colored patches under noise.
 
     Args:
         model: a model of one input, `(batch, height, width, channels)`.

@@ -1,4 +1,4 @@
-"""Which method `wrap` should take by default: many small runs, told beside each other.
+"""Which method `wrap` should take by default: many small runs, side by side.
 
     python -m experiments.studies.defaults --tfds_dir=../shared/tensorflow_datasets
 
@@ -200,7 +200,7 @@ def dense(
 
 
 def accuracy(model: keras.Model, arrays: Arrays) -> float:
-    """The part of the images whose class is told right."""
+    """The part of the images whose class is right."""
     return float(model.evaluate(*arrays, 500, verbose=0, return_dict=True)["accuracy"])
 
 
@@ -359,8 +359,8 @@ def markdown(records: list[Record]) -> str:
     found = {(r["factor"], r["value"], r["method"]): _ahead(r) for r in rows}
     for factor, values in FACTORS.items():
         for value in values:
-            told = (found.get((factor, value, method), "-") for method in others)
-            lines.append(f"| {factor} {value} | {' | '.join(told)} |")
+            shown = (found.get((factor, value, method), "-") for method in others)
+            lines.append(f"| {factor} {value} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 

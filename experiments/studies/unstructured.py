@@ -56,33 +56,8 @@ def prune(
     import tensorflow_model_optimization as tfmot  # an extra; it says so above
     import tf_keras
 
-    kernels = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
-    prunable = sum(
-        int(np.prod(layer.kernel.shape))
-        for layer in legacy.layers
-        if isinstance(layer, kernels)
-    )
-    others = legacy.count_params() - prunable
-    if not others < parameters <= others + prunable:
-        raise ValueError(
-            f"`parameters` must be in {others + 1}..{others + prunable}. Received: "
-            f"parameters={parameters}"
-        )
     steps = data.steps(settings.batch_size)
-    schedule = tfmot.sparsity.keras.PolynomialDecay(
-        initial_sparsity=0.0,
-        final_sparsity=1 - (parameters - others) / prunable,
-        begin_step=0,
-        end_step=int(_REACHED * steps * settings.epochs),
-        frequency=max(1, steps // 10),
-    )
-
-    def masked(layer: Any) -> Any:
-        if isinstance(layer, kernels):
-            return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
-        return layer
-
-    model = tf_keras.models.clone_model(legacy, clone_function=masked)
+    model = _masked(legacy, parameters, steps, settings.epochs)
     if settings.weight_decay:
         # The penalty of every weight that the run itself was trained with.
         model.add_loss(
@@ -111,6 +86,39 @@ def prune(
         verbose=2,
     )
     return tfmot.sparsity.keras.strip_pruning(model)
+
+
+def _masked(legacy: Any, parameters: int, steps: int, epochs: int) -> Any:
+    """The network with tfmot's masks, which reach so many parameters in time."""
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+
+    kernels = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)
+    prunable = sum(
+        int(np.prod(layer.kernel.shape))
+        for layer in legacy.layers
+        if isinstance(layer, kernels)
+    )
+    others = legacy.count_params() - prunable
+    if not others < parameters <= others + prunable:
+        raise ValueError(
+            f"`parameters` must be in {others + 1}..{others + prunable}. Received: "
+            f"parameters={parameters}"
+        )
+    schedule = tfmot.sparsity.keras.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=1 - (parameters - others) / prunable,
+        begin_step=0,
+        end_step=int(_REACHED * steps * epochs),
+        frequency=max(1, steps // 10),
+    )
+
+    def masked(layer: Any) -> Any:
+        if isinstance(layer, kernels):
+            return tfmot.sparsity.keras.prune_low_magnitude(layer, schedule)
+        return layer
+
+    return tf_keras.models.clone_model(legacy, clone_function=masked)
 
 
 def compare(run: Path) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ back.
 off. `scaled` and `within` make schedules of schedules. A number is a constant schedule
 wherever a schedule is expected, and so is a function of progress of one's own.
 
-A value holds until the masks are updated the next time, so a schedule is also told how
+A value holds until the masks are updated the next time, so a schedule also gets how
 far away that is: most take their value from there, and the first update of a run
 already prunes. The schedules of the published methods, `published_...`, are functions
 of the epoch t of T, and so of t / T: see there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -95,10 +95,7 @@ def sensitivity(
     record = Record(None if path is None else check_path("path", path))
     progress = check_bool("progress", progress)
     _check_targets(model, data)
-    scorer = criteria.resolve(criterion).seeded(0)
-    if scorer.needs_data and getattr(scorer, "data", None) is None:
-        scorer = scorer.with_data(data)
-    scorer.check_data((model,))
+    scorer = _scorer(criterion, model, data)
     analysis = analyze(model, coupling=coupling, exclude=exclude)
     analysis.check_groups()
     scorer.check(analysis.groups)
@@ -125,16 +122,37 @@ def sensitivity(
             record.add(group.name, removed, value)
         return record.value(group.name, removed)
 
-    values = np.empty((len(analysis.groups), len(rates)))
+    values = _of_all(analysis.groups, scores, rates, measure, progress)
+    names = tuple(group.name for group in analysis.groups)
+    return Sensitivity(names, rates, values, logs[metric], metric, higher)
+
+
+def _scorer(criterion: Any, model: keras.Model, data: Any) -> criteria.Criterion:
+    """The criterion, with data if it needs some and has none."""
+    scorer = criteria.resolve(criterion).seeded(0)
+    if scorer.needs_data and getattr(scorer, "data", None) is None:
+        scorer = scorer.with_data(data)
+    scorer.check_data((model,))
+    return scorer
+
+
+def _of_all(
+    groups: Sequence[Group],
+    scores: Sequence[np.ndarray],
+    rates: Sequence[float],
+    measure: Callable[[Group, np.ndarray], float],
+    progress: bool,
+) -> np.ndarray:
+    """The metric by group and rate."""
+    values = np.empty((len(groups), len(rates)))
     with _progress_bar(progress) as bar:
         task = bar.add_task("", total=values.size)
-        for row, group in enumerate(analysis.groups):
+        for row, group in enumerate(groups):
             bar.update(task, description=group.name)
             for column, rate in enumerate(rates):
                 values[row, column] = measure(group, keep_mask(scores[row], rate))
                 bar.advance(task)
-    names = tuple(group.name for group in analysis.groups)
-    return Sensitivity(names, rates, values, logs[metric], metric, higher)
+    return values
 
 
 def _evaluate(model: keras.Model, data: Any) -> dict[str, float]:

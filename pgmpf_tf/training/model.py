@@ -88,17 +88,17 @@ class PrunedModel(FitAndShrink, OwnLoops):
             watch_statistics(self, parts.pruner.normalizations, state.steps_since)
         self._distillation = parts.distillation
         parts.distillation.model = self
-        lent = {"criterion_data": parts.scoring, "teacher": parts.distillation}
+        owners = {"criterion_data": parts.scoring, "teacher": parts.distillation}
         # A model of the user's own kind may have such an attribute itself.
         own = _attributes(self)
-        self.__dict__["_lent"] = {name: lent[name] for name in lent.keys() - own.keys()}
+        self.__dict__["_owners"] = {k: v for k, v in owners.items() if k not in own}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Keras tracks and saves whatever is set on a model. These are only lent to it,
+        # Keras tracks and saves whatever is set on a model. These only pass through it,
         # and so `dir`, by which Keras finds what to save, must not list them either.
-        lender = vars(self).get("_lent", {}).get(name)
-        if lender is not None:
-            setattr(lender, name, value)
+        owner = vars(self).get("_owners", {}).get(name)
+        if owner is not None:
+            setattr(owner, name, value)
             return
         super().__setattr__(name, value)
         if name == "optimizer" and value is not None and "_pruner" in vars(self):
@@ -106,9 +106,9 @@ class PrunedModel(FitAndShrink, OwnLoops):
             self._pruner.forget(value)
 
     def __getattr__(self, name: str) -> Any:
-        lender = vars(self).get("_lent", {}).get(name)
-        if lender is not None:
-            return getattr(lender, name)
+        owner = vars(self).get("_owners", {}).get(name)
+        if owner is not None:
+            return getattr(owner, name)
         inherited = getattr(super(), "__getattr__", None)
         if inherited is not None:  # on PyTorch, where a model is a torch.nn.Module
             return inherited(name)

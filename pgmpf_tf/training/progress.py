@@ -62,7 +62,7 @@ class Progress:
 
     @property
     def length_known(self) -> bool:
-        """Whether `wrap` was told the length of the run."""
+        """Whether `wrap` was given the length of the run."""
         return self._settings.epochs is not None
 
     @property

@@ -40,7 +40,7 @@ def recalibrate(model: keras.Model, data: Any, *, batches: int | None = None) ->
         variance = sum_b n_b (v_b + (m_b - mean)^2) / N
 
     (Y. Wu and J. Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3). Each
-    batch is normalised by its own statistics on its way through the network, as in
+    batch is normalized by its own statistics on its way through the network, as in
     training; all other layers run as in `predict`, without dropout. Use batches as
     large as in training.
 
@@ -145,7 +145,7 @@ def _run(
 def _observed(
     layer: keras.layers.BatchNormalization, calls: list[_Moments]
 ) -> Iterator[None]:
-    """Lets a layer normalise by each batch's own statistics, and notes them."""
+    """Lets a layer normalize by each batch's own statistics, and notes them."""
     own = vars(layer).get("call")
     call = layer.call
 

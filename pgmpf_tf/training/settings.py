@@ -1,4 +1,4 @@
-"""Everything that `wrap` was asked for, validated and serialisable."""
+"""Everything that `wrap` was asked for, validated and serializable."""
 
 from __future__ import annotations
 

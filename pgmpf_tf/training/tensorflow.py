@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.models.functional import Functional
 
 from pgmpf_tf.backends.current import has_several_workers
 from pgmpf_tf.training.masking import Factors, intercepted
@@ -35,22 +36,32 @@ class MaskedTrainer(Trainer):
         """Makes the function of a step; the arguments are those of Keras'."""
         if self.train_function is None or force:
             super().make_train_function(force=True)
-            self.train_function = self._with_optimizer_built(self.train_function)
+            self.train_function = self._with_variables_made(self.train_function)
         return self.train_function
 
-    def _with_optimizer_built(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A step of Keras' own, without variables to make: such are traced twice."""
+    def _with_variables_made(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A step of Keras' own, which is traced twice if it has to make variables."""
         if super().train_step.__func__ is not keras.Model.train_step:
             return function
 
         def run(iterator: Any) -> Any:
-            optimizer = self.optimizer
+            optimizer, metrics = self.optimizer, self._compile_metrics
             if optimizer is not None and not optimizer.built:
                 with keras.name_scope(optimizer.name, caller=optimizer):
                     optimizer.build(self.trainable_variables)
+            if metrics is not None and not metrics.built:
+                self._build_metrics(metrics, getattr(iterator, "element_spec", None))
             return function(iterator)
 
         return run
+
+    def _build_metrics(self, metrics: Any, element_spec: Any) -> None:
+        """Builds metrics for batches of a kind, as far as it is known beforehand."""
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(element_spec)
+        parts = tf.nest.flatten(y)
+        known = all(isinstance(part, tf.TensorSpec) and part.shape for part in parts)
+        if known and super().call.__func__ is Functional.call:
+            metrics.build(y, self.output)
 
     def _factors(self, optimizer: keras.optimizers.Optimizer) -> Factors:
         found = dict(super()._factors(optimizer))

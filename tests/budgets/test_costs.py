@@ -1,4 +1,4 @@
-"""A cost that is told is the cost of the network that is built."""
+"""The cost predicted is the cost of the network that is built."""
 
 import keras
 import numpy as np
@@ -8,7 +8,8 @@ import pgmpf_tf
 from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.compaction import compact_as
-from tests.graphs import outputs_of, random_model, samples
+from tests.graphs import outputs_of, samples
+from tests.random_models import random_model
 
 GRAPHS = 20
 
@@ -35,21 +36,21 @@ def check(model, coupling, seed):
     removed = some_units(analysis, seed)
     costs, x = CostModel(model, analysis), samples(model)
     before = outputs_of(model, x)
-    told = costs.cost(removed)
+    predicted = costs.cost(removed)
     supposed = compact_as(model, costs.without(removed))
     for one, other in zip(before, outputs_of(model, x), strict=True):
         np.testing.assert_array_equal(one, other)
     zero(analysis.members, removed)
     small = pgmpf_tf.compact(model)
     built = pgmpf_tf.profile(small)
-    assert (told.macs, told.params) == (built.macs, built.params)
+    assert (predicted.macs, predicted.params) == (built.macs, built.params)
     for one, other in zip(outputs_of(supposed, x), outputs_of(small, x), strict=True):
         np.testing.assert_array_equal(one, other)
     return built.macs
 
 
 @pytest.mark.parametrize("coupling", ["grouped", "independent"])
-def test_told_is_built_on_random_graphs(coupling):
+def test_predicted_is_built_on_random_graphs(coupling):
     smaller = 0
     for seed in range(GRAPHS):
         model = random_model(seed)

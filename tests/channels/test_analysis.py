@@ -8,7 +8,8 @@ from keras import layers
 import pgmpf_tf
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import NO_UNIT
-from tests.graphs import deviation, outputs_of, random_model, randomize, samples
+from tests.graphs import deviation, outputs_of, randomize, samples
+from tests.random_models import random_model
 
 
 def bottleneck():

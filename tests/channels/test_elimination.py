@@ -11,14 +11,8 @@ from pgmpf_tf.channels.folding import fold_gathers
 from pgmpf_tf.channels.graph import trace
 from pgmpf_tf.compaction import compact
 from pgmpf_tf.rules import Weights
-from tests.graphs import (
-    deviation,
-    outputs_of,
-    random_model,
-    randomize,
-    samples,
-    zero_by_hand,
-)
+from tests.graphs import deviation, outputs_of, randomize, samples, zero_by_hand
+from tests.random_models import random_model
 
 
 def kept_filters(model) -> dict[str, np.ndarray]:

@@ -1,13 +1,9 @@
 """The launcher as a process: its messages, kill -9, and several workers."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,8 +12,8 @@ import pytest
 import pgmpf_tf
 from experiments.run import runner as runs
 from experiments.run.settings import resolve
+from tests import processes
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     "--train_examples=320",
     "--batch_size=32",
@@ -28,21 +24,7 @@ SMALL = (
 
 
 def start(*flags, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.train", *flags],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # Where the tests run in the background, Ctrl-C is ignored: not so in here.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def finish(process, timeout=300):
-    output, _ = process.communicate(timeout=timeout)
-    return process.returncode, output
+    return processes.Program("experiments.train", *flags, **environment)
 
 
 def weights(folder, stage="pruned"):
@@ -51,7 +33,7 @@ def weights(folder, stage="pruned"):
 
 
 def test_help_names_every_setting():
-    code, output = finish(start("--help"))
+    code, output = start("--help").finish()
     assert code == 1  # what absl returns for help
     for name in ("--dataset", "--rate", "--method", "--strategy", "--output_dir"):
         assert name in output
@@ -59,7 +41,7 @@ def test_help_names_every_setting():
 
 
 def test_a_bad_value_gives_a_message_and_no_folder(tmp_path):
-    code, output = finish(start("--rate=1.5", f"--output_dir={tmp_path / 'run'}"))
+    code, output = start("--rate=1.5", f"--output_dir={tmp_path / 'run'}").finish()
     assert code == 1
     assert "`rate` must be in [0, 1): the fraction of filters to remove" in output
     assert "Received: rate=1.5" in output
@@ -71,7 +53,7 @@ def test_a_bad_value_gives_a_message_and_no_folder(tmp_path):
 
 def test_a_rate_beside_a_budget_is_not_ignored(tmp_path):
     flags = ("--rate=0.3", "--budget=macs=0.5", f"--output_dir={tmp_path / 'run'}")
-    code, output = finish(start(*flags))
+    code, output = start(*flags).finish()
     assert code == 1
     assert "`rate` and `budget` exclude each other" in output
 
@@ -81,16 +63,16 @@ def stop_in_epoch(folder, stage, epoch, signal_number):
     process = start(f"--output_dir={folder}", *SMALL)
     wanted = (stage, epoch)
     deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.is_running() and time.monotonic() < deadline:
         path = folder / "metrics.jsonl"
         text = path.read_text() if path.is_file() else ""
         records = [json.loads(line) for line in text.splitlines()]
         if wanted in [(record["stage"], record["epoch"]) for record in records]:
             break
         time.sleep(0.01)
-    assert process.poll() is None, process.communicate()[0]
+    assert process.is_running(), process.finish()
     process.send_signal(signal_number)
-    return finish(process)
+    return process.finish()
 
 
 def test_a_run_that_was_stopped_twice_ends_as_the_uninterrupted_one(tmp_path):
@@ -106,7 +88,7 @@ def test_a_run_that_was_stopped_twice_ends_as_the_uninterrupted_one(tmp_path):
     assert not (killed / "dense.keras").exists()
     stop_in_epoch(killed, "pruned", 1, signal.SIGKILL)
     assert not (killed / "result.json").exists()
-    code, output = finish(start(f"--output_dir={killed}", *SMALL))
+    code, output = start(f"--output_dir={killed}", *SMALL).finish()
     assert code == 0, output
     for stage in ("dense", "pruned", "compacted"):
         for found, expected in zip(
@@ -131,32 +113,8 @@ def test_a_run_that_was_stopped_twice_ends_as_the_uninterrupted_one(tmp_path):
     assert not list(killed.rglob(".*"))
 
 
-MIRRORED = """
-import sys
-import tensorflow as tf
-from experiments.run import runner as runs
-from experiments.run import settings, strategies
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-logical = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, logical)
-strategy = strategies.strategy("mirrored")
-assert strategy.num_replicas_in_sync == 2
-chosen = settings.resolve(
-    strategy="mirrored", train_examples=320, batch_size=32, dense_epochs=1, epochs=2,
-    formats=(),
-)
-runs.run(chosen, sys.argv[1], strategy)
-"""
-
-
 def test_two_replicas_train_prune_and_compact(tmp_path):
-    subprocess.run(
-        [sys.executable, "-c", MIRRORED, tmp_path / "run"],
-        cwd=ROOT,
-        check=True,
-        timeout=300,
-    )
+    processes.run("tests.experiments.mirrored_program", tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
     assert result["small"]["macs"] < 0.3 * result["dense"]["macs"]
@@ -192,11 +150,9 @@ def start_workers(folder, *flags):
 
 @pytest.mark.slow  # by default: two replicas here, two workers in tests/training
 def test_two_workers_train_prune_and_compact(tmp_path):
-    processes = start_workers(
-        tmp_path / "run", *SMALL, "--dense_epochs=1", "--epochs=2"
-    )
-    for process in processes:
-        code, output = finish(process)
+    workers = start_workers(tmp_path / "run", *SMALL, "--dense_epochs=1", "--epochs=2")
+    for worker in workers:
+        code, output = worker.finish()
         assert code == 0, output
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["agreement"]["masked_compacted_deviation"] <= 1e-5
@@ -205,15 +161,15 @@ def test_two_workers_train_prune_and_compact(tmp_path):
 
 @pytest.mark.slow  # by default: two replicas here, two workers in tests/training
 def test_a_chief_that_dies_ends_the_others_with_a_message(tmp_path):
-    processes = start_workers(tmp_path / "run", *SMALL, "--dense_epochs=1000")
+    workers = start_workers(tmp_path / "run", *SMALL, "--dense_epochs=1000")
     deadline = time.monotonic() + 300
     while not (tmp_path / "run" / "metrics.jsonl").is_file():
         assert time.monotonic() < deadline
-        assert all(process.poll() is None for process in processes)
+        assert all(worker.is_running() for worker in workers)
         time.sleep(0.05)
-    chief, worker = processes
+    chief, worker = workers
     chief.send_signal(signal.SIGKILL)
-    chief.communicate()
-    code, output = finish(worker)
+    chief.finish()
+    code, output = worker.finish()
     assert code == 1
     assert "Another worker has died" in output

@@ -1,6 +1,5 @@
 """kill -9 at any moment: what carries the name of an artifact is whole."""
 
-import multiprocessing
 import random
 import signal
 import time
@@ -10,14 +9,15 @@ import numpy as np
 from pgmpf_tf.exporting.formats.registry import FORMATS as KNOWN
 from tests.exporting.killed import FORMATS, export_over
 from tests.exporting.networks import convnet, images
+from tests.processes import CONTEXT
 
 KILLS = 20
 NAMES = {"saved_model": "saved_model", "tflite": "model.tflite", "keras": "model.keras"}
 
 
-def start(context, directory, classes):
-    ready = context.Event()
-    process = context.Process(target=export_over, args=(directory, classes, ready))
+def start(directory, classes):
+    ready = CONTEXT.Event()
+    process = CONTEXT.Process(target=export_over, args=(directory, classes, ready))
     process.start()
     assert ready.wait(timeout=120)
     return process
@@ -28,12 +28,9 @@ def visible(directory):
 
 
 def test_what_is_there_is_whole(tmp_path):
-    # A fork server imports TensorFlow once for all the processes.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.exporting.killed"])
     durations = []
     for _ in range(2):  # the first one waits for the server
-        process = start(context, tmp_path, 4)
+        process = start(tmp_path, 4)
         begin = time.perf_counter()
         process.join(timeout=120)
         durations.append(time.perf_counter() - begin)
@@ -43,7 +40,7 @@ def test_what_is_there_is_whole(tmp_path):
     moments = random.Random(0)
     killed = 0
     for attempt in range(KILLS):
-        process = start(context, tmp_path, (3, 4)[attempt % 2])
+        process = start(tmp_path, (3, 4)[attempt % 2])
         process.join(timeout=moments.uniform(0, durations[-1]))
         process.kill()
         process.join()
@@ -56,6 +53,6 @@ def test_what_is_there_is_whole(tmp_path):
                 expected = wanted[scores.shape[-1]]
                 np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
     assert killed > KILLS // 4
-    process = start(context, tmp_path, 3)
+    process = start(tmp_path, 3)
     process.join(timeout=120)
     assert visible(tmp_path) == set(NAMES.values())

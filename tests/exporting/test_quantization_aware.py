@@ -18,7 +18,7 @@ from tests.exporting.networks import convnet, images
 
 
 def stirred(model):
-    """Weights that no initialiser gives: moving statistics, offsets and all."""
+    """Weights that no initializer gives: moving statistics, offsets and all."""
     generator = np.random.default_rng(0)
     for weight in model.weights:
         low = 0.5 if "variance" in weight.name else -0.5

@@ -43,7 +43,7 @@ def chromium(profile):
 
 
 def show(browser, path, scheme="light", width=1280):
-    """Opens a file as somebody with this colour scheme and window sees it."""
+    """Opens a file as somebody with this color scheme and window sees it."""
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
@@ -58,21 +58,21 @@ def show(browser, path, scheme="light", width=1280):
 _FUNCTIONS = """
 const pixel = document.createElement('canvas').getContext(
     '2d', {willReadFrequently: true});
-function rgb(colour) {
+function rgb(color) {
     pixel.clearRect(0, 0, 1, 1);
-    pixel.fillStyle = colour;
+    pixel.fillStyle = color;
     pixel.fillRect(0, 0, 1, 1);
     return [...pixel.getImageData(0, 0, 1, 1).data];
 }
-function luminance(colour) {
-    const [r, g, b] = rgb(colour).slice(0, 3).map(v => v / 255).map(
+function luminance(color) {
+    const [r, g, b] = rgb(color).slice(0, 3).map(v => v / 255).map(
         v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 function background(element) {
     for (let e = element; e; e = e.parentElement) {
-        const colour = getComputedStyle(e).backgroundColor;
-        if (rgb(colour)[3] === 255) return colour;
+        const color = getComputedStyle(e).backgroundColor;
+        if (rgb(color)[3] === 255) return color;
     }
     return 'white';
 }
@@ -87,10 +87,10 @@ while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
     if (!texts.currentNode.data.trim()) continue;
     const style = getComputedStyle(element);
-    const colour = element instanceof SVGElement ? style.fill : style.color;
+    const color = element instanceof SVGElement ? style.fill : style.color;
     const behind = background(element);
-    const [dark, light] = [luminance(colour), luminance(behind)].sort((a, b) => a - b);
-    found[colour + ' on ' + behind] = (light + 0.05) / (dark + 0.05);
+    const [dark, light] = [luminance(color), luminance(behind)].sort((a, b) => a - b);
+    found[color + ' on ' + behind] = (light + 0.05) / (dark + 0.05);
 }
 return found;
 """

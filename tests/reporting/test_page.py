@@ -119,13 +119,13 @@ def test_it_fits_the_window_and_can_be_read(browser, page, scheme, width):
 
 
 def test_dark_and_light_differ(browser, page):
-    colours = []
+    colors = []
     for scheme in ("light", "dark"):
         show(browser, page, scheme)
         script = """const style = getComputedStyle(document.body);
             return [style.backgroundColor, style.color]"""
-        colours.append(browser.execute_script(script))
-    (light, ink), (dark, chalk) = colours
+        colors.append(browser.execute_script(script))
+    (light, ink), (dark, chalk) = colors
     assert light != dark
     assert ink != chalk
 

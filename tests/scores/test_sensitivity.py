@@ -196,14 +196,14 @@ def test_the_table_is_a_heat_map(whole):
     with console.capture() as capture:
         console.print(whole)
     worst, best = whole.drop.argmax(), whole.drop.argmin()
-    colours = [
+    colors = [
         tuple(map(int, cell.split("m")[0].split(";")))
         for cell in capture.get().split("48;2;")[1:]
     ]
-    assert len(colours) == 4
+    assert len(colors) == 4
     # Less green to more red: pale green is best, and red worst.
-    assert colours[worst][0] >= colours[best][0]
-    assert colours[worst][1] < colours[best][1]
+    assert colors[worst][0] >= colors[best][0]
+    assert colors[worst][1] < colors[best][1]
 
 
 def test_the_figure_is_a_picture(tmp_path, whole, monkeypatch):

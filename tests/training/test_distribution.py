@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests import processes
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -35,10 +37,8 @@ def finish(*processes):
         assert process.returncode == 0, output
 
 
-def run_cases(file, **environment):
-    cases = pathlib.Path(__file__).with_name(file)
-    options = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
-    finish(start(*options, cases, **environment))
+def cases(file):
+    return "pytest", "-q", "-p", "no:cacheprovider", f"tests/training/{file}"
 
 
 only_on = {
@@ -53,13 +53,15 @@ only_on = {
 @pytest.mark.feature("several devices")
 def test_keras_distribution():
     flag = "--xla_force_host_platform_device_count=4"
-    run_cases("sharded_cases.py", XLA_FLAGS=flag, JAX_PLATFORMS="cpu")
+    command = ("-m", *cases("sharded_cases.py"))
+    # JAX has to know when it is imported.
+    finish(start(*command, XLA_FLAGS=flag, JAX_PLATFORMS="cpu"))
 
 
 @only_on["tensorflow"]
 @pytest.mark.feature("several devices")
 def test_mirrored_strategy():
-    run_cases("mirrored_cases.py")
+    processes.run(*cases("mirrored_cases.py"))
 
 
 def free_ports(count):
@@ -89,8 +91,10 @@ def test_two_workers_train_as_one_process(tmp_path):
         )
         for index in (0, 1)
     ]
+    from tests.training import worker_program
+
+    worker_program.main(tmp_path / "single.npz")
     finish(*workers)
-    finish(start(*program, tmp_path / "single.npz"))
     assert_trained_as_one(tmp_path)
 
 

@@ -112,7 +112,7 @@ def half_precision():
 
 
 def trained(model, x):
-    """What the model gives when each batch is normalised by its own statistics."""
+    """What the model gives when each batch is normalized by its own statistics."""
     for layer in model._flatten_layers():
         layer.trainable = True
     if isinstance(model.layers[1], keras.Sequential):
@@ -191,7 +191,7 @@ DATA = {
     "(x, y)": lambda x, y: (x, y),
     "(x, None, weights)": lambda x, y: (x, None, np.ones(len(x))),
     "dataset": dataset,
-    "unlabelled": lambda x, y: dataset(x),
+    "unlabeled": lambda x, y: dataset(x),
     "PyDataset": Batches,
     "generator": generator,
 }

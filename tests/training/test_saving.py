@@ -1,7 +1,5 @@
 """Stop and go: a wrapped model is saved, restored and resumed whole."""
 
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,14 +12,13 @@ from pgmpf_tf.methods import schedules
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.wrapping import wrap
+from tests.processes import Program, run
 from tests.training.networks import (
     assert_pruned,
     convnet,
     cross_entropy,
     images_and_labels,
 )
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def compiled(**options):
@@ -158,24 +155,12 @@ def test_a_layer_thawed_after_the_wrap_does_not_keep_the_file_from_loading(tmp_p
     assert not model.masks()["second"].all()
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 @pytest.mark.feature("`kill -9`, then resume")
 def test_a_run_killed_in_mid_epoch_ends_as_the_uninterrupted_one(tmp_path):
-    program = ("-m", "tests.training.resume_program")
-    killed = run(*program, tmp_path, 3, 1)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = run(*program, tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    program = ("tests.training.resume_program", tmp_path)
+    code, output = Program(*program, 3, 1).finish()
+    assert code == -signal.SIGKILL, output
+    run(*program)
     end = dict(np.load(tmp_path / "end.npz"))
     assert end["epochs"] == 3  # epochs 3, 4 and 5
     seed = int((tmp_path / "seed.txt").read_text())
@@ -190,12 +175,21 @@ def test_a_run_killed_in_mid_epoch_ends_as_the_uninterrupted_one(tmp_path):
     assert_pruned(whole)
 
 
+WITHOUT_THE_IMPORT = """
+import keras
+try:
+    keras.saving.load_model({path!r})
+except TypeError as error:
+    assert "pgmpf_tf>PrunedModel" in str(error)
+else:
+    raise AssertionError("It was loaded")
+import pgmpf_tf
+keras.saving.load_model({path!r})
+"""
+
+
 def test_without_the_import_the_error_names_the_package(tmp_path):
     path = tmp_path / "model.keras"
     compiled().save(path)
-    load = f"import keras; keras.saving.load_model({str(path)!r})"
-    failed = run("-c", load)
-    assert failed.returncode != 0
-    assert "pgmpf_tf>PrunedModel" in failed.stderr
-    worked = run("-c", f"import pgmpf_tf; {load}")
-    assert worked.returncode == 0, worked.stderr
+    code = WITHOUT_THE_IMPORT.format(path=str(path))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

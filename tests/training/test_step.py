@@ -61,8 +61,11 @@ def test_masks_are_kept_per_channel():
     assert numbers <= 3 * 7 + 9  # and one entry for slices without a unit, and scalars
 
 
-@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
-def test_a_step_is_traced_once(train):
+@pytest.mark.parametrize(
+    ("train", "metrics"),
+    [("fit", None), ("fit", ["accuracy", "mae"]), ("train_on_batch", None)],
+)
+def test_a_step_is_traced_once(train, metrics):
     traces = []
 
     def loss(y, y_pred):
@@ -70,8 +73,9 @@ def test_a_step_is_traced_once(train):
         return keras.losses.mean_squared_error(y, y_pred)
 
     model = wrap(dense(2), 0.5)
-    model.compile("adam", loss)
+    model.compile("adam", loss, metrics=metrics)
     getattr(model, train)(np.ones((3, 5)), np.ones((3, 2)))
     assert len(traces) == 1
+    assert {"loss", *(metrics or ())} <= {*model.get_metrics_result()}
     optimizer = model.optimizer
     assert all(v.path.startswith(f"{optimizer.name}/") for v in optimizer.variables)

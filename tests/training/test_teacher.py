@@ -135,12 +135,12 @@ def test_each_output_is_taught_by_its_loss_and_weight():
 def test_penalties_keep_their_strength():
     x, y = data()
 
-    def penalised(model):
+    def penalized(model):
         model.get_layer("first").kernel.regularizer = keras.regularizers.L2(0.1)
         return model
 
     losses = []
-    for change in (lambda model: model, penalised):
+    for change in (lambda model: model, penalized):
         model = wrap(
             change(network(1)), **KEPT, distillation=Distillation(network(2), 0.9)
         )

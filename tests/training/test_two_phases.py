@@ -1,20 +1,16 @@
 """`fit_and_shrink`: one run, first on the masked network, then on the small one."""
 
-import os
-import pathlib
 import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
 import pgmpf_tf
+from tests.processes import Program, run
 from tests.training.networks import convnet, cross_entropy, images_and_labels
 from tests.training.shrink_program import EPOCHS, METHOD, small_network
 
-ROOT = pathlib.Path(__file__).parents[2]
 X, Y = images_and_labels()
 
 
@@ -151,23 +147,12 @@ def test_methods_that_prune_to_the_end_cannot_shrink(method):
         shrunk(wrapped(method=method))
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tests.training.shrink_program", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_a_run_killed_in_both_phases_ends_as_the_uninterrupted_one(tmp_path):
+    program = ("tests.training.shrink_program", tmp_path)
     for epoch, batch in ((1, 2), (4, 1)):
-        killed = run(tmp_path, epoch, batch)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = run(tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+        code, output = Program(*program, epoch, batch).finish()
+        assert code == -signal.SIGKILL, output
+    run(*program)
     end = dict(np.load(tmp_path / "end.npz"))
     assert end["epochs"].tolist() == [4, 5, 6, 7]
     whole = small_network([])

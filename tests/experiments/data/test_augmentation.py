@@ -55,17 +55,17 @@ def test_a_resized_crop_is_a_random_square_of_the_images_pixels():
 
 
 @pytest.mark.parametrize("shape", [(256, 256, 3), (300, 256, 3), (256, 345, 3)])
-def test_the_centre_crop_takes_the_middle(shape):
+def test_the_center_crop_takes_the_middle(shape):
     image = np.random.default_rng(0).uniform(size=shape).astype("float32")
-    crop = augmentation.resize_and_centre_crop(tf.constant(image), 224).numpy()
+    crop = augmentation.resize_and_center_crop(tf.constant(image), 224).numpy()
     top, left = (shape[0] - 224) // 2, (shape[1] - 224) // 2
     np.testing.assert_allclose(crop, image[top : top + 224, left : left + 224])
 
 
 @pytest.mark.parametrize("shape", [(512, 700, 3), (100, 64, 3), (33, 257, 3)])
-def test_the_centre_crop_scales_the_shorter_edge(shape):
+def test_the_center_crop_scales_the_shorter_edge(shape):
     image = np.full(shape, 7, "float32")
-    crop = augmentation.resize_and_centre_crop(tf.constant(image), 48).numpy()
+    crop = augmentation.resize_and_center_crop(tf.constant(image), 48).numpy()
     np.testing.assert_allclose(crop, np.full((48, 48, 3), 7.0), rtol=1e-6)
 
 

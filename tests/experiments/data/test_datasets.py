@@ -44,7 +44,7 @@ def collect(batches):
     return np.concatenate(images), np.concatenate(labels)
 
 
-def test_digits_are_all_there_once_and_normalised():
+def test_digits_are_all_there_once_and_normalized():
     data = datasets.load("digits")
     assert (data.train_size, data.test_size) == (1347, 450)
     assert data.input_shape == (8, 8, 1)

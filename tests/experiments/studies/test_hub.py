@@ -1,4 +1,4 @@
-"""Backbones of KerasHub: built at toy size, pruned, and told in a table."""
+"""Backbones of KerasHub: built at toy size, pruned, and shown in a table."""
 
 import pytest
 

@@ -23,24 +23,33 @@ def test_as_many_parameters_are_left_as_in_the_small_network(run):
     assert all(0 <= row["accuracy"] <= 1 for row in rows.values())
 
 
-def test_the_zeros_stay_where_they_are_to_the_end(run):
+KEPT = 30_000
+
+
+@pytest.fixture(scope="module")
+def sparse(run):
+    """Networks that are pruned without and with a penalty on their weights."""
     settings, data, networks = evaluation.finished_run(run)
-    kept = networks["dense"].count_params() // 2
-    sparse = unstructured.prune(networks["dense"], data, settings, kept)
-    left = sum(int(np.count_nonzero(weight)) for weight in sparse.get_weights())
-    assert left == pytest.approx(kept, abs=len(networks["dense"].layers))
-
-
-def test_weights_are_penalised_as_in_the_run(run):
-    settings, data, networks = evaluation.finished_run(run)
-
-    def norm(**changes):
-        sparse = unstructured.prune(
-            networks["dense"], data, dataclasses.replace(settings, **changes), 30_000
+    return [
+        unstructured.prune(
+            networks["dense"], data, dataclasses.replace(settings, weight_decay=w), KEPT
         )
-        return sum(float(np.sum(np.square(w))) for w in sparse.trainable_weights)
+        for w in (0.0, 0.1)
+    ]
 
-    assert norm(weight_decay=0.1) < 0.9 * norm(weight_decay=0.0)
+
+def test_the_zeros_stay_where_they_are_to_the_end(sparse):
+    for model in sparse:
+        left = sum(int(np.count_nonzero(weight)) for weight in model.get_weights())
+        assert left == pytest.approx(KEPT, abs=len(model.layers))
+
+
+def test_weights_are_penalized_as_in_the_run(sparse):
+    free, penalized = (
+        sum(float(np.sum(np.square(w))) for w in model.trainable_weights)
+        for model in sparse
+    )
+    assert penalized < 0.9 * free
 
 
 def test_more_than_all_kernels_cannot_go(run):

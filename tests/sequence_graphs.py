@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
-from tests.graphs import ACTIVATIONS, TOKENS, GraphMaker
+from tests.graphs import TOKENS
+from tests.image_graphs import ACTIVATIONS, GraphMaker
 
 
 class SequenceMaker(GraphMaker):
