@@ -37,13 +37,14 @@ FAMILIES = {
 }
 # Inception's branches and ResNet's additions; EfficientNetV2's blocks.
 FROM_PARTS_OF_OTHERS = {"InceptionResNetV2", "EfficientNetB0"}
-WITHOUT_ADDITIONS = {"DenseNet121", "InceptionV3", "MobileNet", "VGG16"}
-"""The couplings differ at additions only."""
+# The couplings differ at additions only: these have none, or MobileNetV2's.
+ONE_COUPLING = {"DenseNet121", "InceptionV3", "MobileNet", "VGG16"}
+ONE_COUPLING |= {"EfficientNetV2B0", "MobileNetV3Small"}
 
 
 def case(name, coupling):
     by_default = set(FAMILIES.values()) - FROM_PARTS_OF_OTHERS
-    same = coupling == "independent" and name in WITHOUT_ADDITIONS
+    same = coupling == "independent" and name in ONE_COUPLING
     slow = name not in by_default or same
     return pytest.param(name, coupling, marks=pytest.mark.slow if slow else ())
 

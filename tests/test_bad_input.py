@@ -90,6 +90,7 @@ CALLED_BY_OTHERS = {
     "PrunedModel.compute_loss": "Keras calls it in a training step",
     "PrunedModel.train_step": "Keras calls it",
     "PrunedModel.test_step": "Keras calls it",
+    "PrunedModel.make_train_function": "Keras calls it",
     "PrunedModel.from_config": "Keras calls it with what a file holds",
     "Budget.from_config": "the library calls it with what a file holds",
     "Budget.kept_at_least": "the search calls it",
