@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -106,11 +105,14 @@ def rebuild_part(graph: Graph, steps: Sequence[Step]) -> keras.Model:
 def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewriter]:
     graph = fold_gathers(trace(model))
     barriers: Barriers = {}
+    uncopied: set[int] = set()
     while True:
         steps = eliminate(graph, weights, barriers=barriers)
-        rewriter = _Rewriter(graph, weights)
+        rewriter = _Rewriter(graph, weights, uncopied)
         try:
             return rewriter.rewrite(steps, model.name), rewriter
+        except _CannotCopy as failure:
+            uncopied.add(id(failure.operation))
         except _CannotBuild as failure:
             # A rule that does not fit its layer costs size, and is no error.
             barriers[id(failure.operation)] = Barrier(failure.reason)
@@ -122,6 +124,14 @@ class _CannotBuild(Exception):
     def __init__(self, operation: keras.Operation, reason: str) -> None:
         super().__init__(reason)
         self.operation, self.reason = operation, reason
+
+
+class _CannotCopy(Exception):
+    """A layer that is made of another's configuration has other weights."""
+
+    def __init__(self, operation: keras.Operation) -> None:
+        super().__init__(operation.name)
+        self.operation = operation
 
 
 DEEP = 800
@@ -138,8 +148,11 @@ class _Rewriter(Inserting):
     It is the `Builder` of the functions that rules answer with.
     """
 
-    def __init__(self, graph: Graph, weights: Weights) -> None:
+    def __init__(
+        self, graph: Graph, weights: Weights, uncopied: Collection[int] = ()
+    ) -> None:
         super().__init__(deep=len(graph.nodes) > DEEP)
+        self.uncopied = uncopied
         self.graph = graph
         self.weights = weights
         self.tensors: dict[int, keras.KerasTensor] = {}
@@ -162,10 +175,7 @@ class _Rewriter(Inserting):
         self.names |= self.free
         for step in steps:
             self._call(step)
-        results = [
-            self._output(*pair)
-            for pair in zip(self.graph.outputs, self.graph.output_names, strict=True)
-        ]
+        results = self._outputs()
         inputs = [self.tensors[id(t)] for t in self.graph.inputs]
         with _deep_recursion(4 * len(steps)):
             return keras.Model(
@@ -202,18 +212,34 @@ class _Rewriter(Inserting):
         self.tensors[id(tensor)] = value
         self.kept[id(tensor)] = kept
 
-    def _output(self, tensor: Tensor, name: str | None) -> keras.KerasTensor:
-        """An output of the model: all of its channels, under its old name."""
-        value = self._adapt(tensor, everything(len(tensor.shape)))
-        if tensor.mask is not None:
-            value = self._masked(value, tensor.mask)
-        if name is None or value._keras_history.operation.name == name:
-            return value
-        taken = self.named_operations.get(name)
-        if taken is not None:
-            taken.name = self.unique(name)
-        self.names.add(name)
-        return keras.layers.Identity(name=name)(value)
+    def _outputs(self) -> list[keras.KerasTensor]:
+        """The outputs of the model: all of their channels, under their old names."""
+        values = []
+        for tensor in self.graph.outputs:
+            value = self._adapt(tensor, everything(len(tensor.shape)))
+            if tensor.mask is not None:
+                value = self._masked(value, tensor.mask)
+            values.append(value)
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(self.graph.output_names):
+            if name is not None:
+                places.setdefault(name, []).append(place)
+        for name, group in places.items():
+            makers = {values[place]._keras_history.operation for place in group}
+            if {maker.name for maker in makers} == {name} and len(makers) == 1:
+                continue
+            taken = self.named_operations.get(name)
+            if taken is not None:
+                taken.name = self.unique(name)
+            self.names.add(name)
+            # Outputs of one name come out of one operation.
+            group_of = [values[place] for place in group]
+            named = keras.layers.Identity(name=name)(
+                group_of if len(group) > 1 else group_of[0]
+            )
+            for place, value in zip(group, tree.flatten(named), strict=True):
+                values[place] = value
+        return values
 
     def _call(self, step: Step) -> None:
         node = step.node
@@ -233,7 +259,7 @@ class _Rewriter(Inserting):
             results = tree.flatten(step.rebuilt.build(self, inputs))
             self._load(step, step.rebuilt)
         except Exception as error:
-            if isinstance(step.rule, Barrier):
+            if isinstance(step.rule, Barrier) or isinstance(error, _CannotCopy):
                 raise
             reason = f"its rule fails: {type(error).__name__}: {error}"
             raise _CannotBuild(node.operation, reason) from error
@@ -267,6 +293,8 @@ class _Rewriter(Inserting):
             return old
         name = self._name(node)
         try:
+            if id(old) in self.uncopied:
+                raise _CannotCopy(old)
             return type(old).from_config(old.get_config() | config | {"name": name})
         except Exception:
             if config:
@@ -275,8 +303,12 @@ class _Rewriter(Inserting):
                 return keras.layers.Identity(name=name)
             if name == old.name or name in self.named_operations:
                 return old  # what cannot be copied is used in both models
-            new = copy.copy(old)  # it keeps its weights, under a name that is free
-            new.name, new._inbound_nodes, new._outbound_nodes = name, [], []
+            # It keeps its weights, under a name that is free. Keras' own copy() would
+            # save and load it.
+            new = object.__new__(type(old))
+            vars(new).update(
+                vars(old), name=name, _inbound_nodes=[], _outbound_nodes=[]
+            )
             return new
 
     def layer(
@@ -338,7 +370,11 @@ class _Rewriter(Inserting):
         self.unloaded.clear()
 
     def _load_whole(self, new: keras.Operation, old: keras.Operation) -> None:
-        if has_weights(old):
+        if has_weights(old) and (
+            not has_weights(new) or new.weights[0] is not old.weights[0]
+        ):
+            if [w.shape for w in new.weights] != [w.shape for w in old.weights]:
+                raise _CannotCopy(old)
             new.set_weights([self.weights(variable) for variable in old.weights])
             self.whole.append((new, old))
             if hasattr(new, "finalize_state"):  # Normalization has copies of them

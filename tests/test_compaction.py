@@ -369,6 +369,78 @@ def test_layer_that_cannot_be_copied_is_shared():
     assert_same(model, small)
 
 
+def test_a_layer_whose_configuration_makes_other_weights_is_shared():
+    @keras.saving.register_keras_serializable("tests")
+    class Grown(layers.Layer):
+        """As detectors have them: `build` looks at what was set from outside."""
+
+        extra = True
+
+        def build(self, shape):
+            self.table = self.add_weight(shape=(8, 8), initializer="ones")
+            if self.extra:
+                self.more = self.add_weight(shape=(8,), initializer="ones")
+
+        def call(self, x):
+            return x @ self.table.value  # not to be opened
+
+        @classmethod
+        def from_config(cls, config):
+            new = cls(**config)
+            new.extra = False
+            return new
+
+    x = keras.Input((6, 6, 3))
+    odd = Grown(name="odd")
+    model = keras.Model(x, layers.Dense(2)(odd(layers.Conv2D(8, 1)(x))))
+    small = pgmpf_tf.compact(model)
+    assert len(small.get_layer("odd").weights) == 2
+    assert small.get_layer("odd").table is odd.table
+    assert_same(model, small)
+
+
+def test_outputs_of_one_name_keep_it():
+    x = keras.Input((4,))
+    inner = keras.Model(x, [layers.Dense(3)(x), layers.Dense(2)(x)], name="inner")
+    model = keras.Model(x, inner(x))
+    randomize(model)
+    assert model.output_names == ["inner", "inner"]
+    small = pgmpf_tf.compact(model)
+    assert small.output_names == ["inner", "inner"]
+    assert_same(model, small)
+
+
+def test_empty_tensors():
+    x = keras.Input((4, 3))
+    y = layers.Dense(6, name="first")(x)
+    y = layers.Concatenate(axis=1)([y[:, :0], y])
+    model = keras.Model(x, layers.Dense(2)(y))
+    randomize(model)
+    small = pgmpf_tf.compact(masked(model))
+    assert small.get_layer("first").units == 3
+    assert_same(model, small)
+
+
+def quick_gelu(x):
+    return x * ops.sigmoid(1.702 * x)
+
+
+def test_functions_of_ones_own_become_operations(tmp_path):
+    x = keras.Input((6, 6, 3))
+    y = layers.Conv2D(8, 1, activation=quick_gelu, name="first")(x)
+    y = layers.DepthwiseConv2D(3, activation=quick_gelu)(y)
+    y = layers.EinsumDense("abcd,de->abce", (4, 4, 8), activation=quick_gelu)(y)
+    y = layers.Activation(quick_gelu)(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    randomize(model)
+    wrapped = masked(model)
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").filters == 4
+    assert_same(wrapped, small)
+    small.save(tmp_path / "small.keras")  # a file cannot hold the function
+    assert_same(small, keras.saving.load_model(tmp_path / "small.keras"))
+
+
 def test_the_small_model_trains_further():
     small = pgmpf_tf.compact(masked(residual_network(), coupling="independent"))
     small.compile("sgd", "mse")

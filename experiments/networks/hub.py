@@ -177,7 +177,7 @@ def build(name: str) -> keras.Model:
     for layer in _POOLS.get(len(y.shape), lambda: [])():
         y = layer(y)
     model = keras.Model(inputs, layers.Dense(5, name="head")(y), name=kind.__name__)
-    _randomize(model)
+    randomize(model)
     return model
 
 
@@ -187,7 +187,7 @@ _POOLS: dict[int, Callable[[], list[layers.Layer]]] = {
 }
 
 
-def _randomize(model: keras.Model) -> None:
+def randomize(model: keras.Model) -> None:
     """Weights of which none is 0 or 1, as after training."""
     rng = np.random.default_rng(0)
     for variable in model.weights:
@@ -204,17 +204,22 @@ def _randomize(model: keras.Model) -> None:
 
 
 def samples(model: keras.Model, count: int, seed: int) -> Any:
-    """Random inputs of a model, in the structure that it takes."""
+    """Random inputs of a model, in the structure that it takes.
+
+    Inputs called masks say that the last two steps are padding.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(x: keras.KerasTensor) -> np.ndarray:
         shape = (count, *x.shape[1:])
-        if "mask" in x.name:
-            return np.ones(shape, "int32")
+        if "mask" in x.name and len(shape) == 2:
+            return np.repeat(np.arange(shape[1])[None] < shape[1] - 2, count, 0).astype(
+                x.dtype
+            )
         if "segment" in x.name:
-            return rng.integers(0, 2, shape, "int32")
+            return rng.integers(0, 2, shape, x.dtype)
         if "int" in x.dtype:
-            return rng.integers(1, TOKENS, shape, "int32")
-        return rng.uniform(0, 1, shape).astype("float32")
+            return rng.integers(1, TOKENS, shape, x.dtype)
+        return rng.uniform(0, 1, shape).astype(x.dtype)
 
     return keras.tree.map_structure(draw, model._inputs_struct)

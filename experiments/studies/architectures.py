@@ -2,7 +2,8 @@ r"""Prune and compact every architecture of keras.applications; write a table.
 
     python -m experiments.studies.architectures
     python -m experiments.studies.architectures --names=ResNet50 --coupling=grouped
-    python -m experiments.studies.architectures --set=keras_hub
+    python -m experiments.studies.architectures --set=keras_hub --deploy
+    python -m experiments.studies.architectures --set=written --deploy
 
 Each architecture has its own input size and 1,000 classes, random weights, and the
 BatchNorm statistics that belong to them. It loses half of its filters; the small model
@@ -30,7 +31,7 @@ import pgmpf_tf
 from experiments.networks import applications
 from experiments.run.evaluation import deviation, environment
 from experiments.run.launching import launch
-from experiments.studies import hub
+from experiments.studies import toys
 from experiments.studies.measuring import pinned, timed
 from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
@@ -201,11 +202,15 @@ def _demand(case: Case, row: dict[str, Any]) -> str:
 
 def define_flags() -> None:
     """What to measure, and where to write."""
-    names = list(applications.NAMES)
     flags.DEFINE_enum(
-        "set", "applications", ["applications", "keras_hub"], "Which networks."
+        "set", "applications", ["applications", *toys.SETS], "Which networks."
     )
-    flags.DEFINE_list("names", names, "Architectures, as keras.applications has them.")
+    flags.DEFINE_list("names", [], "Which of them; by default all.")
+    flags.DEFINE_bool(
+        "deploy",
+        False,
+        "Also train a step, load elsewhere and export (not for applications).",
+    )
     flags.DEFINE_enum(
         "coupling", "both", [*COUPLINGS, "both"], "Whether sums tie channels together."
     )
@@ -217,16 +222,18 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Measures what is missing, and writes the table."""
-    if flags.FLAGS.set == "keras_hub":
-        print(hub.run(Path(flags.FLAGS.table).parent))
-        return
-    names, coupling = flags.FLAGS.names, flags.FLAGS.coupling
-    unknown = sorted(set(names) - set(applications.NAMES))
+    kind = toys.SETS.get(flags.FLAGS.set)
+    known = list(applications.NAMES) if kind is None else list(kind.networks)
+    names, coupling = flags.FLAGS.names or known, flags.FLAGS.coupling
+    unknown = sorted(set(names) - set(known))
     if unknown:
         raise ValueError(
-            f"--names must be of {', '.join(applications.NAMES)}. Received: "
-            f"{', '.join(unknown)}"
+            f"--names must be of {', '.join(known)}. Received: {', '.join(unknown)}"
         )
+    if kind is not None:
+        folder = Path(flags.FLAGS.table).parent
+        print(toys.run(kind, folder, names, flags.FLAGS.deploy))
+        return
     couplings = COUPLINGS if coupling == "both" else (coupling,)
     results = Results(Path(flags.FLAGS.output_dir))
     measure_all(list(cases(names, couplings)), results)

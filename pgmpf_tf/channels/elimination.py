@@ -218,7 +218,7 @@ def _some(mask: Array | None) -> Array | None:
     """Whole slices, and at least one: no tensor ends without channels."""
     if mask is None:
         return None
-    if not mask.any():
+    if mask.size and not mask.any():
         mask = mask.copy()
         mask.flat[0] = True
     return whole_slices(mask)

@@ -83,6 +83,19 @@ class _Differs(Exception):
     """The runs differ in a way that cannot be one call."""
 
 
+def _alike(a: keras.layers.Layer, b: keras.layers.Layer) -> bool:
+    """Whether two layers are one, or made alike by a `call`, without weights."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or a.variables or b.variables:
+        return False
+    try:
+        one, other = a.get_config(), b.get_config()
+    except Exception:  # whatever a layer of one's own raises: nobody knows
+        return False
+    return {**one, "name": ""} == {**other, "name": ""}
+
+
 class Merge:
     """Makes one of two runs.
 
@@ -121,19 +134,27 @@ class Merge:
 
     def opened(self, a: Entered, b: Entered) -> Opened:
         """One layer that both runs have entered."""
-        calls: list[Call] = []
         try:
-            if len(a.calls) != len(b.calls):
-                raise _Differs(_IN_TRAINING)
-            for one, other in zip(a.calls, b.calls, strict=True):
-                call = self._call(one, other)
-                calls += self._made_first((call.args, call.kwargs))
-                calls.append(call)
-            inner = self._merged(a.inner, b.inner)
-            calls += self._made_first(inner)
+            return self._entered(a, b)
         except _Differs as difference:
             self._closed.setdefault(id(a.layer), str(difference))
-            calls, inner = [], []
+            return Opened(a.layer, [], [])
+
+    def _inside(self, a: Entered, b: Entered) -> Opened:
+        """The same, inside of another."""
+        # What a call() makes anew is another layer in the next run: its maker differs.
+        return self.opened(a, b) if a.layer is b.layer else self._entered(a, b)
+
+    def _entered(self, a: Entered, b: Entered) -> Opened:
+        calls: list[Call] = []
+        if len(a.calls) != len(b.calls):
+            raise _Differs(_IN_TRAINING)
+        for one, other in zip(a.calls, b.calls, strict=True):
+            call = self._call(one, other)
+            calls += self._made_first((call.args, call.kwargs))
+            calls.append(call)
+        inner = self._merged(a.inner, b.inner)
+        calls += self._made_first(inner)
         return Opened(a.layer, calls, inner)
 
     def _made_first(self, arguments: Any) -> list[Call]:
@@ -149,15 +170,15 @@ class Merge:
         args, kwargs = self._merged((a.args, a.kwargs), (b.args, b.kwargs))
         one, other = a.operation, b.operation
         if isinstance(one, Entered) and isinstance(other, Entered):
-            if one.layer is not other.layer:
+            if not _alike(one.layer, other.layer):
                 raise _Differs(_IN_TRAINING)
-            opened = self.opened(one, other)
+            opened = self._inside(one, other)
             return Call(opened, args, kwargs, self._outputs(a, b))
         if isinstance(one, Entered) or isinstance(other, Entered):
             raise _Differs(_IN_TRAINING)
         outputs = self._outputs(a, b)
         if isinstance(one, keras.layers.Layer):
-            if one is not other:
+            if not isinstance(other, keras.layers.Layer) or not _alike(one, other):
                 raise _Differs(_IN_TRAINING)
             reason = self._closed.get(id(one), "")
             if reason and id(one) in self._passing and not kwargs.get("training"):
@@ -262,6 +283,9 @@ def _operation(
         and (kind == "BroadcastTo" or source.shape[1:] == out.shape[1:])
     ):
         return BatchBroadcast(out.shape, "broadcast")
+    same = isinstance(source, Slot) and source.shape == out.shape
+    if kind == "BroadcastTo" and same and source.copies == out.copies:
+        return keras.layers.Identity(name=a.name)
     raise _Differs(_BY_BATCH)
 
 
@@ -272,12 +296,19 @@ def _follows_training(name: str, a: Any, b: Any) -> bool:
 
 def _as_item(x: Slot, starts: Any, sizes: Any) -> tuple[Any, ...]:
     """What `x[...]` is called with where `ops.slice` was."""
-    if not all(isinstance(n, int) for n in (*starts, *sizes)):
-        raise _Differs("its call() computes where to slice")
+    starts, sizes = map(_whole_numbers, (starts, sizes))
     return x, tuple(
         slice(None) if (start, size) == (0, width) else slice(start, start + size)
         for start, size, width in zip(starts, sizes, x.shape, strict=True)
     )
+
+
+def _whole_numbers(values: Any) -> list[int]:
+    """Numbers, some of which may be arrays."""
+    numbers = [x.item() if isinstance(x, np.ndarray) else x for x in values]
+    if not all(isinstance(n, int) for n in numbers):
+        raise _Differs("its call() computes where to slice")
+    return numbers
 
 
 def _settings(operation: keras.Operation) -> dict[str, Any]:

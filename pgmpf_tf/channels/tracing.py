@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,11 +18,14 @@ from typing import Any
 import keras
 import numpy as np
 from keras import tree
-from keras.src.backend.common import global_state
-from keras.src.layers import layer as layer_module
 from keras.src.ops.node import Node as KerasNode
 
 from pgmpf_tf.channels.arrays import Array, NoRule
+from pgmpf_tf.channels.hooks import (
+    einsum_in_lower_case,
+    recorded_by,
+    symbolic_calls_by,
+)
 from pgmpf_tf.channels.nodes import ruled_class
 
 
@@ -132,6 +136,8 @@ class Run:
         self._integers: dict[int, Any] = {}
         self._guard = _Guard()
         self._layers = root._flatten_layers()
+        self._known = {id(layer) for layer in self._layers}
+        self._real: dict[int, tuple[keras.Variable, keras.layers.Layer]] = {}
         self._kept: list[Any] = []
         self.sources: dict[tuple[int, str], Weight] = {}
         self.constants: list[tuple[keras.KerasTensor, Array]] = []
@@ -167,15 +173,11 @@ class Run:
     @contextlib.contextmanager
     def _patched(self) -> Iterator[None]:
         """Has the layers entered; whatever a run leaves behind in Keras is removed."""
-        before = [
-            (layer, len(layer._inbound_nodes), len(layer._outbound_nodes))
-            for layer in self._layers
-        ]
-        numbers = global_state.get_global_attribute("object_name_uids")
-        numbers = None if numbers is None else numbers.copy()
-        filtering = keras.config.is_traceback_filtering_enabled()
-        keras.config.disable_traceback_filtering()
-        layer_module.Node = self._note
+        hooks = (
+            recorded_by(self._note, self._layers),
+            symbolic_calls_by(self._enter_if_new),
+            einsum_in_lower_case(),
+        )
         try:
             for layer in self._layers:
                 if may_be_opened(layer):
@@ -184,25 +186,29 @@ class Run:
                     vars(layer)["symbolic_call"] = functools.partial(_sized, layer)
                 if layer.variables:
                     vars(layer)["call"] = functools.partial(self._on_constants, layer)
-            with warnings.catch_warnings():
+            with contextlib.ExitStack() as stack, warnings.catch_warnings():
+                for hook in hooks:
+                    stack.enter_context(hook)
                 warnings.simplefilter("ignore")
                 yield
         finally:
-            layer_module.Node = KerasNode
-            for layer, inbound, outbound in before:
+            for layer in self._layers:
                 vars(layer).pop("symbolic_call", None)
                 vars(layer).pop("call", None)
-                del layer._inbound_nodes[inbound:]
-                del layer._outbound_nodes[outbound:]
-            if numbers is not None:
-                global_state.set_global_attribute("object_name_uids", numbers)
-            if filtering:
-                keras.config.enable_traceback_filtering()
 
     def _note(self, operation: Any, **call: Any) -> Any:
         """Stands in for Keras' record of a call, which entered layers do not need."""
         entered = id(operation) in self._entered and id(operation) not in self._closed
         return None if entered else KerasNode(operation=operation, **call)
+
+    def _enter_if_new(
+        self, layer: keras.layers.Layer, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Stands in for `symbolic_call` of layers that a `call` has made."""
+        if id(layer) in self._known or not may_be_opened(layer):
+            return layer.compute_output_spec(*args, **kwargs)
+        self._kept.append(layer)
+        return self._enter(layer, *args, **kwargs)
 
     def _enter(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         """Stands in for a layer's `symbolic_call`: its `call` runs, on symbols."""
@@ -218,6 +224,8 @@ class Run:
             ):
                 raise NoRule("it returns something else than tensors")
         except Exception as error:  # anything at all may be in a user's call()
+            if id(layer) not in self._known:
+                raise  # the next run makes another: what made it is closed instead
             self._closed[id(layer)] = _reason(error)
             return type(layer).symbolic_call(layer, *args, **kwargs)
         if len(results) == 1 and args and results[0] is args[0] and not layer.weights:
@@ -245,41 +253,50 @@ class Run:
     def _constant(self, leaf: Any) -> Any:
         if not keras.ops.is_tensor(leaf):
             return leaf
-        values = keras.ops.convert_to_numpy(leaf)
+        values = np.asarray(keras.ops.convert_to_numpy(leaf))
+        if values.dtype.name in ("uint32", "uint64") or values.dtype.kind not in "biuf":
+            raise NoRule(f"it has constants of dtype {values.dtype.name}")
         symbol = keras.KerasTensor(values.shape, leaf.dtype)
-        self.constants.append((symbol, np.asarray(values)))
+        self.constants.append((symbol, values))
         return symbol
 
     @contextlib.contextmanager
     def _own_symbols(self, layer: keras.layers.Layer) -> Iterator[None]:
-        """The variables of a layer itself are symbols."""
-        own = {id(variable) for variable in _own_variables(layer)}
-        before = dict(vars(layer))
+        """The variables of a layer, and of the layers in it, are symbols.
 
-        def swap(leaf: Any) -> Any:
-            if isinstance(leaf, keras.Variable) and id(leaf) in own:
-                return self._symbol(leaf, layer)
-            return leaf
-
+        Of those in it too, since a `call` may use them without calling these layers.
+        """
+        inside = [x for x in layer._flatten_layers() if may_be_opened(x)]
+        before = [(each, dict(vars(each))) for each in inside]
         try:
-            for name, value in before.items():
-                if name in _TRACKED or not own:
+            for each, attributes in before:
+                if not _own_variables(each):
                     continue
-                if isinstance(value, keras.Variable):
-                    vars(layer)[name] = swap(value)
-                elif isinstance(value, (list, tuple)):
-                    if any(isinstance(x, keras.Variable) for x in value):
-                        vars(layer)[name] = [swap(x) for x in value]
-                elif isinstance(value, dict) and any(
-                    isinstance(x, keras.Variable) for x in value.values()
-                ):
-                    vars(layer)[name] = {k: swap(x) for k, x in value.items()}
+                for name, value in attributes.items():
+                    if name not in _TRACKED:
+                        swapped = self._swapped(value, each)
+                        if swapped is not value:
+                            vars(each)[name] = swapped
             yield
         finally:
-            for name in before:
-                vars(layer)[name] = before[name]
-            for name in vars(layer).keys() - before.keys():
-                del vars(layer)[name]
+            for each, attributes in before:
+                vars(each).update(attributes)
+                for name in vars(each).keys() - attributes.keys():
+                    del vars(each)[name]
+
+    def _swapped(self, value: Any, layer: keras.layers.Layer) -> Any:
+        """An attribute of a layer with symbols for its variables."""
+        variable, owner = self._real.get(id(value), (value, layer))
+        if isinstance(variable, keras.Variable):
+            return self._symbol(variable, owner)
+        if isinstance(value, (list, tuple)):
+            swapped = [self._swapped(x, layer) for x in value]
+            return value if all(map(operator.is_, value, swapped)) else swapped
+        if isinstance(value, dict):
+            found = {k: self._swapped(x, layer) for k, x in value.items()}
+            same = all(found[k] is value[k] for k in found)
+            return value if same else found
+        return value
 
     def _symbol(self, variable: keras.Variable, layer: keras.layers.Layer) -> Any:
         if id(variable) in self._integers:
@@ -292,6 +309,7 @@ class Run:
         if key not in self.sources:
             symbol = keras.KerasTensor(variable.shape, dtype, name=variable.name)
             self.sources[key] = Weight(symbol, variable, layer)
+            self._real[id(symbol)] = variable, layer
         return self.sources[key].symbol
 
     def _twin(self, x: keras.KerasTensor | None) -> keras.KerasTensor | None:

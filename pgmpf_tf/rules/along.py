@@ -12,6 +12,7 @@ from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout, Rule
 from pgmpf_tf.rules.indexing import whole_along
+from pgmpf_tf.rules.rebuilding import Cut, Rebuilt
 from pgmpf_tf.rules.weights import Weights
 
 
@@ -118,3 +119,6 @@ class Activation(Rule):
         read: list[Array | None],
     ) -> Layout:
         return self._rule(node).layout(node, kept, needed, read)
+
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        return self._rule(node).rebuild(node, weights, cut)

@@ -19,6 +19,7 @@ from pgmpf_tf.channels.arrays import (
 from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow, channels_on_axis
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout, Rule, Sizes, count
+from pgmpf_tf.rules.elementwise import own_activation
 from pgmpf_tf.rules.equations import Equation
 from pgmpf_tf.rules.mixing import activation_of, bias_of, whole_kernel
 from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
@@ -316,7 +317,7 @@ class EinsumDense(Rule):
                 if s in chosen and bias.shape[axis] > 1:
                     bias = np.compress(chosen[s], bias, axis=axis)
             new["bias"] = bias
-        return narrower(node, config, new)
+        return narrower(node, config, new, activation=own_activation(layer))
 
     def _output_shape(
         self, node: Node, equation: Equation, chosen: dict[str, Array]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -109,6 +110,15 @@ def pointwise(activation: Any) -> Any:
     return activation
 
 
+def own_activation(operation: keras.Operation) -> Callable[[Any], Any] | None:
+    """A function that an operation applies to every value, if it is not Keras' own."""
+    function = getattr(operation, "activation", None)
+    stock = getattr(function, "__module__", "").startswith("keras.src.")
+    if function is None or stock or not _made_of_such(function):
+        return None
+    return function
+
+
 @functools.lru_cache(maxsize=256)
 def _made_of_such(function: Any) -> bool:
     """Whether a function of one's own only calls operations of single values."""
@@ -160,6 +170,9 @@ class PointwiseActivation(Elementwise):
 
     def value(self, node: Node, sources: list[Array]) -> Array:
         return evaluate(pointwise(node.operation.activation), sources[0])
+
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        return narrower(node, activation=own_activation(node.operation))
 
 
 class Rescaling(Elementwise):

@@ -12,7 +12,7 @@ from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Sizes, positions
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
-from pgmpf_tf.rules.elementwise import pointwise
+from pgmpf_tf.rules.elementwise import own_activation, pointwise
 from pgmpf_tf.rules.rebuilding import Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights, evaluate
 
@@ -200,7 +200,7 @@ class Mixing(Channelwise):
             kernel = self._cut(kernel, kept_in, kept_out)
         new = {self.kernel: kernel}
         self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
-        return narrower(node, config, new)
+        return narrower(node, config, new, activation=own_activation(layer))
 
     def add_bias(
         self,
@@ -332,7 +332,7 @@ class SeparableConv(Mixing):
         }
         config: dict[str, Any] = {"filters": int(kept_out.sum())}
         self.add_bias(node, weights, (kept_in, kept_out, values), config, new)
-        return narrower(node, config, new)
+        return narrower(node, config, new, activation=own_activation(layer))
 
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         names = ("depthwise_kernel", "pointwise_kernel")

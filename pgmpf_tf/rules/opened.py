@@ -126,13 +126,14 @@ class Constant(Made):
         return [], [everything(node.operation.values.ndim)]
 
     def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
-        if node.operation.values.dtype.kind not in "if":
-            raise NoRule("its entries are not plain numbers")
+        values, dtype = node.operation.values, node.outputs[0].dtype
+        signed = values.dtype.kind in "if"
 
         def build(builder: Builder, inputs: NewTensors) -> Any:
-            values = node.operation.values
-            zeros = builder.zeros(values.shape, node.outputs[0].dtype)
-            return builder.named(ops.subtract(zeros, -values), node.name)
+            zeros = builder.zeros(values.shape, dtype if signed else "int32")
+            numbers = values if signed else values.astype("int32")
+            x = builder.named(ops.subtract(zeros, -numbers), node.name)
+            return x if signed else builder.named(ops.cast(x, dtype), node.name)
 
         return Rebuilt(build, {})
 

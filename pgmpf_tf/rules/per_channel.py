@@ -9,7 +9,7 @@ from pgmpf_tf.channels.flow import Flow
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Sizes, positions
 from pgmpf_tf.rules.channelwise import Channelwise, channel_axis
-from pgmpf_tf.rules.elementwise import pointwise
+from pgmpf_tf.rules.elementwise import own_activation, pointwise
 from pgmpf_tf.rules.rebuilding import Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights, evaluate
 
@@ -169,7 +169,7 @@ class DepthwiseConv(Channelwise):
         new = {"kernel": weights(layer.kernel)[..., kept_in, :]}
         if layer.use_bias:
             new["bias"] = weights(layer.bias)[kept_out]
-        return narrower(node, weights=new)
+        return narrower(node, weights=new, activation=own_activation(layer))
 
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         return positions(sizes.outputs[0], self.axes(node)[1]) * sizes.weight("kernel")

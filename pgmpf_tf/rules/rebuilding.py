@@ -120,6 +120,7 @@ def narrower(
     config: Mapping[str, Any] | None = None,
     weights: Mapping[str, Array] | None = None,
     arguments: Arguments | None = None,
+    activation: Callable[[Any], Any] | None = None,
 ) -> Rebuilt:
     """The same operation with other settings: nearly always what is wanted.
 
@@ -129,7 +130,11 @@ def narrower(
         weights: its new weights by attribute; None copies all as they are.
         arguments: replace the arguments of the call; `Tensor`s in them stand for the
             new ones. None keeps them, without the inputs that are left out of lists.
+        activation: a function of one's own that the operation applies last; it becomes
+            the operations that it consists of, since files cannot hold functions.
     """
+    if activation is not None:
+        config = {**(config or {}), "activation": None}
 
     def build(builder: Builder, inputs: NewTensors) -> Any:
         args, kwargs = arguments or _without(node, inputs)
@@ -138,9 +143,26 @@ def narrower(
         args, kwargs = fill_in(
             (args, kwargs), lambda _: next(present), lambda _: next(masks)
         )
-        return builder.copy(node, config)(*args, **kwargs)
+        y = builder.copy(node, config)(*args, **kwargs)
+        return y if activation is None else _applied(builder, node, activation, y)
 
     return Rebuilt(build, weights)
+
+
+def _applied(
+    builder: Builder, node: Node, function: Callable[[Any], Any], x: keras.KerasTensor
+) -> keras.KerasTensor:
+    """What a function makes of a tensor, in operations of names that are free."""
+    y = function(x)
+    left, named = [y], {id(x)}
+    while left:
+        tensor = left.pop()
+        if id(tensor) not in named:
+            named.add(id(tensor))
+            builder.named(tensor, f"{node.name}_activation")
+            history = tensor._keras_history
+            left += history.operation._inbound_nodes[history.node_index].input_tensors
+    return y
 
 
 def _without(node: Node, inputs: NewTensors) -> Arguments:

@@ -52,29 +52,93 @@ class Spatial(Channelwise):
 
 
 class Reduction(Entrywise):
-    """`ops.mean`, `sum`, `max`, `min` over axes along which nothing varies."""
+    """`ops.mean`, `sum`, `max`, `min` over axes.
+
+    What varies along the axes that vanish and along others too (the channels of each
+    head, say) lives and dies with them: only whole ones go.
+    """
 
     def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
-        operation, rank = node.operation, arrays[0].ndim
+        operation, (array,) = node.operation, arrays
+        axes = self.axes(node, array.ndim)
+        if self.across(node, arrays):
+            raise NoRule("it reduces over channels")
+        return [[array if operation.keepdims else np.squeeze(array, axis=axes)]]
+
+    @staticmethod
+    def axes(node: Node, rank: int) -> tuple[int, ...]:
+        """The axes that vanish."""
+        operation = node.operation
         if operation.axis is None or getattr(operation, "initial", None) is not None:
             raise NoRule("it reduces the batch axis")
         axes = tuple(axis % rank for axis in operation.axis)
         if not set(axes).isdisjoint(node.inputs[0].batch):
             raise NoRule("it reduces the batch axis")
-        if self.across(node, arrays):
-            raise NoRule("it reduces over channels")
-        moved = arrays[0]
-        return [[moved if operation.keepdims else np.squeeze(moved, axis=axes)]]
+        return axes
 
-    @staticmethod
-    def across(node: Node, arrays: list[Array]) -> bool:
+    def across(self, node: Node, arrays: list[Array]) -> bool:
         """Whether something varies along the axes that vanish, and only there."""
-        array = arrays[0]
-        axes = {axis % array.ndim for axis in node.operation.axis or ()}
+        axes, varying = self._varying(node, arrays[0])
+        return bool(axes & varying) and not varying - axes
+
+    def by_slices(self, node: Node, arrays: list[Array]) -> bool:
+        """Whether something varies along the axes that vanish, and along others."""
+        axes, varying = self._varying(node, arrays[0])
+        return bool(axes & varying) and bool(varying - axes)
+
+    def _varying(self, node: Node, array: Array) -> tuple[set[int], set[int]]:
         varying = {axis for axis, size in enumerate(array.shape) if size != 1}
-        if axes & varying and varying - axes:
-            raise NoRule("it reduces over channels that lie along several axes")
-        return bool(axes & varying)
+        return {*self.axes(node, array.ndim)}, varying
+
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
+        labels, pruned = inputs[0].labels, inputs[0].pruned
+        if not self.by_slices(node, [labels]):
+            return super().label(node, flow, inputs)
+        axes = self.axes(node, labels.ndim)
+        first = labels.max(axis=axes, keepdims=True)
+        flow.tie(labels, first)
+        zero = np.broadcast_to(pruned == 0, labels.shape).all(axis=axes, keepdims=True)
+        found = first, np.where(zero, 0.0, np.nan)
+        return [Channels(*(self.sources(node, [x], None)[0][0] for x in found))]
+
+    def constants(
+        self, node: Node, weights: Weights, values: list[Array]
+    ) -> list[Array]:
+        if not self.by_slices(node, values):
+            return super().constants(node, weights, values)
+        axes = self.axes(node, values[0].ndim)
+        zero = np.where((values[0] == 0).all(axis=axes, keepdims=True), 0.0, np.nan)
+        return [self.sources(node, [zero], None)[0][0]]
+
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
+        if not self.by_slices(node, values):
+            return super().needs(node, weights, needed, values)
+        axes, (wanted,) = self.axes(node, values[0].ndim), needed
+        assert wanted is not None  # a call without any use is not asked
+        if not node.operation.keepdims:
+            wanted = np.expand_dims(wanted, axes)
+        there = ~(values[0] == 0).all(axis=axes, keepdims=True)
+        return [np.broadcast_to(wanted & there, values[0].shape).copy()]
+
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        if not self.by_slices(node, kept):
+            return super().layout(node, kept, needed, read)
+        axes = self.axes(node, kept[0].ndim)
+        slices = kept[0].any(axis=axes, keepdims=True)
+        present = np.broadcast_to(slices, kept[0].shape).copy()
+        return [present], self.sources(node, [slices], None)[0]
 
     def value(self, node: Node, sources: list[Array]) -> Array:
         return np.where(sources[0] == 0, 0.0, np.nan)

@@ -135,6 +135,10 @@ IMAGE = {
     "shuffle": shuffle,
     "mean": lambda x: ops.mean(x, axis=(1, 2)),
     "max": lambda x: ops.max(x, axis=1, keepdims=True),
+    "mean_of_heads": lambda x: ops.mean(ops.reshape(x, (-1, 6, 6, 4, 2)), axis=-1),
+    "max_of_heads": lambda x: ops.max(
+        ops.reshape(x, (-1, 36, 4, 2)), axis=(1, 3), keepdims=True
+    ),
     "expand": lambda x: ops.squeeze(ops.expand_dims(x, 2), 2),
     "flip": lambda x: ops.flip(x, axis=-1),
     "repeat": lambda x: ops.repeat(x, 2, axis=-1),
@@ -194,10 +198,6 @@ PINNED = {
         "would put 0.5 into",
     ),
     "max_channels": (lambda x: ops.max(x, axis=-1, keepdims=True), "over channels"),
-    "mean_of_heads": (
-        lambda x: ops.mean(ops.reshape(x, (-1, 6, 6, 4, 2)), axis=-1),
-        "along several axes",
-    ),
     "unknown": (layers.Lambda(lambda x: x[..., ::-1]), "Lambda"),
     "stepped": (lambda x: x[..., ::2], "with a step"),
     "dropout_always": (lambda x: layers.Dropout(0.1)(x, training=True), "random"),

@@ -1,0 +1,310 @@
+"""Many networks at toy size, pruned by half and compacted; tables of them.
+
+    python -m experiments.studies.architectures --set=keras_hub
+    python -m experiments.studies.architectures --set=written --deploy
+
+All have random weights. Deviation: the largest difference between the outputs of the
+masked and the small model at two batch sizes, over the largest entry of each output.
+With --deploy each small model is also trained for a step, loaded in a process without
+pgmpf_tf, and exported; what fails is exported dense as well. Every result is written as
+soon as it is there; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+import pgmpf_tf
+from experiments.networks import hub, hub_tasks, written_sequences
+from experiments.run.evaluation import environment
+from experiments.studies.elsewhere import Elsewhere
+from experiments.studies.measuring import pinned, timed
+from pgmpf_tf._files import write_text
+from pgmpf_tf.channels.analysis import analyze
+
+RATE = 0.5
+BATCHES = (3, 5)
+BOUND = 1e-5
+
+
+@dataclass(frozen=True)
+class Set:
+    """Networks that a table is made of.
+
+    Attributes:
+        name: of the files.
+        title: of the table.
+        networks: by its name, what builds each, with random weights.
+    """
+
+    name: str
+    title: str
+    networks: Mapping[str, Callable[[], keras.Model]]
+
+
+def _written(build: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
+    def randomized() -> keras.Model:
+        model = build()
+        hub.randomize(model)
+        return model
+
+    return randomized
+
+
+SETS = {
+    "keras_hub": Set(
+        "keras_hub",
+        "Backbones and tasks of KerasHub, pruned and compacted",
+        {name: lambda name=name: hub.build(name) for name in hub.NAMES}
+        | {name: lambda name=name: hub_tasks.build(name) for name in hub_tasks.TASKS},
+    ),
+    "written": Set(
+        "written",
+        "Networks as people write them, pruned and compacted",
+        {name: _written(make) for name, make in written_sequences.NETWORKS.items()},
+    ),
+}
+
+
+def measure(build: Callable[[], keras.Model], name: str = "") -> dict[str, Any]:
+    """A row of a table, as a dictionary that JSON can hold.
+
+    Args:
+        build: makes the network.
+        name: what the table calls it.
+    """
+    return _measure(build(), name)[0]
+
+
+def _measure(model: keras.Model, name: str) -> tuple[dict[str, Any], keras.Model]:
+    stays = pinned(analyze(model))
+    dense = pgmpf_tf.profile(model)
+    masked = pgmpf_tf.wrap(model, rate=RATE, seed=0)
+    masked.apply_masks()
+    small, seconds = timed(lambda: pgmpf_tf.compact(masked))
+    found = [_deviation(masked, small, count) for count in BATCHES]
+    cost = pgmpf_tf.profile(small)
+    row = {
+        "name": name,
+        "macs": [dense.macs, cost.macs],
+        "params": [dense.params, cost.params],
+        "stays": stays,
+        "own_layers": own_layers(small),
+        "deviation": max(deviation for deviation, _ in found),
+        "conditioning": max(amplified for _, amplified in found),
+        "compact_seconds": seconds,
+    }
+    return row, small
+
+
+def own_layers(model: keras.Model) -> list[str]:
+    """The classes of a model's layers that are not Keras' own."""
+    return sorted(
+        {
+            type(layer).__name__
+            for layer in model._flatten_layers(include_self=False)
+            if not type(layer).__module__.startswith("keras.src.")
+        }
+    )
+
+
+def _outputs(model: keras.Model, inputs: Any) -> list[np.ndarray]:
+    return [
+        np.asarray(keras.ops.convert_to_numpy(y)).astype("float64")
+        for y in tree.flatten(model(inputs, training=False))
+    ]
+
+
+def _apart(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
+    """The largest difference, over the largest entry of each output."""
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        scale = max(float(np.max(np.abs(b), initial=0)), 1e-9)
+        worst = max(worst, float(np.max(np.abs(a - b), initial=0)) / scale)
+    return worst
+
+
+def _deviation(
+    masked: keras.Model, small: keras.Model, count: int
+) -> tuple[float, float]:
+    """How far the small model is, and how far a last bit of the inputs leads."""
+    inputs = hub.samples(masked, count, seed=count)
+    expected = _outputs(masked, inputs)
+    nearly = tree.map_structure(
+        lambda x: np.nextafter(x, x + 1) if x.dtype.kind == "f" else x, inputs
+    )
+    found = _apart(_outputs(small, inputs), expected)
+    return found, _apart(_outputs(masked, nearly), expected)
+
+
+def deploy(
+    build: Callable[[], keras.Model], small: keras.Model, elsewhere: Elsewhere
+) -> dict[str, Any]:
+    """What becomes of a small network.
+
+    Returns:
+        `elsewhere`, `saved_model`, `tflite`: the deviation, or why there is none;
+        `trains`: whether a step changes all weights that it can, or why not.
+    """
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = hub.samples(small, BATCHES[0], seed=1)
+        found["elsewhere"] = _tried(
+            lambda: elsewhere.deviation(
+                small, inputs, _outputs(small, inputs), Path(folder)
+            )
+        )
+    for format in ("saved_model", "tflite"):
+        found[format] = _tried(lambda f=format: _exported(small, f))
+        if isinstance(found[format], str):
+            dense = _tried(lambda f=format: _exported(build(), f))
+            if isinstance(dense, str):
+                found[format] = f"nor the dense one: {found[format]}"
+    found["trains"] = _tried(lambda: _trains(small))
+    return found
+
+
+def _tried(work: Callable[[], Any]) -> Any:
+    """A result, or the first line of what went wrong."""
+    try:
+        return work()
+    except Exception as error:  # it is what the table tells
+        lines = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {lines[0]}"[:200]
+
+
+def _exported(model: keras.Model, format: str) -> float:
+    flat = tree.flatten(hub.samples(model, BATCHES[0], seed=2))
+    with tempfile.TemporaryDirectory() as folder:
+        report = pgmpf_tf.export(
+            model,
+            folder,
+            (format,),
+            verification_data={
+                x.name: values for x, values in zip(model.inputs, flat, strict=True)
+            },
+            tolerance=float("inf"),
+            min_agreement=0.0,
+            verbose=False,
+        )
+        return max(error.max_deviation for error in report.artifacts[0].outputs)
+
+
+def _trains(model: keras.Model) -> bool:
+    inputs = hub.samples(model, 4, seed=3)
+    before = [np.array(weight) for weight in model.trainable_variables]
+    model.compile(keras.optimizers.SGD(1e-2), "mse", run_eagerly=True)
+    targets = tree.map_structure(keras.ops.ones_like, model(inputs))
+    loss = float(np.ravel(model.train_on_batch(inputs, targets))[0])
+    changed = sum(
+        bool((np.asarray(weight) != old).any())
+        for weight, old in zip(model.trainable_variables, before, strict=True)
+    )
+    return bool(np.isfinite(loss)) and changed >= 0.9 * len(before)
+
+
+def run(kind: Set, folder: Path, names: Sequence[str], deployed: bool) -> str:
+    """Measures what is missing; writes NAME.json and NAME.md.
+
+    Args:
+        kind: the networks.
+        folder: where the files lie.
+        names: those to measure; all of them if there are none.
+        deployed: whether to export, load and train each of them as well.
+
+    Returns:
+        The table.
+    """
+    path = folder / f"{kind.name}.json"
+    known = json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
+    rows = {row["name"]: row for row in known}
+    with Elsewhere() as elsewhere:
+        for name in names or kind.networks:
+            if name in rows and ("deployed" in rows[name] or not deployed):
+                continue
+            keras.utils.clear_session()
+            gc.collect()
+            build = kind.networks[name]
+            row, small = _measure(build(), name)
+            if deployed:
+                row["deployed"] = deploy(build, small, elsewhere)
+            rows[name] = row
+            order = [rows[n] for n in kind.networks if n in rows]
+            found = {"rate": RATE, "environment": environment(), "rows": order}
+            write_text(path, json.dumps(found, indent=1) + "\n")
+    text = table(kind, [rows[name] for name in kind.networks if name in rows])
+    write_text(folder / f"{kind.name}.md", text)
+    return text
+
+
+def table(kind: Set, rows: Sequence[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    lines = [
+        f"# {kind.title}",
+        "",
+        f"Written by `python -m experiments.studies.architectures --set={kind.name} "
+        f"--deploy`. Toy sizes, random weights, rate {RATE}, grouped, criterion `l2`. "
+        "Deviation: the largest difference between the outputs of the masked and the "
+        f"small model at batch sizes {BATCHES[0]} and {BATCHES[1]}, over the largest "
+        "entry of each output. Elsewhere: the same for the file of the small model, "
+        "loaded in a process without this package; SavedModel and TFLite: for what "
+        "was exported. Trains: a step changes its weights.",
+        "",
+        "| network | MACs, dense | small | left | filters that stay, beside outputs "
+        "| layers that are not stock Keras | deviation | elsewhere | SavedModel "
+        "| TFLite | trains | compact (s) |",
+        "| --- |" + " ---: |" * 3 + " --- | --- |" + " ---: |" * 4 + " --- | ---: |",
+        *map(_line, rows),
+        *_notes(rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    dense, small = row["macs"]
+    stays = ", ".join(
+        f"{reason} {count}"
+        for reason, count in row["stays"].items()
+        if reason != "output" and count  # a layer without a rule has a name
+    )
+    deployed = row.get("deployed", {})
+    cells = [
+        row["name"],
+        f"{dense:,}",
+        f"{small:,}",
+        f"{small / dense:.0%}" if dense else "",
+        stays or "none",
+        ", ".join(row["own_layers"]) or "none",
+        f"{row['deviation']:.1e}",
+        *(_figure(deployed.get(k)) for k in ("elsewhere", "saved_model", "tflite")),
+        {True: "yes", None: ""}.get(deployed.get("trains"), "no"),
+        f"{row['compact_seconds']:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _figure(found: Any) -> str:
+    if found is None:
+        return ""
+    return f"{found:.1e}" if not isinstance(found, str) else "no"
+
+
+def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Why there is no figure where there is none."""
+    lines = [
+        f"- {row['name']}, {what}: {found}."
+        for row in rows
+        for what, found in row.get("deployed", {}).items()
+        if isinstance(found, str)
+    ]
+    return ["", "## What fails", "", *lines] if lines else []
