@@ -30,6 +30,7 @@ from pgmpf_tf.rules.elementwise import (
     PointwiseActivation,
     PReLU,
     Rescaling,
+    Zeros,
     pointwise,
 )
 from pgmpf_tf.rules.embeddings import Embedding, ReversibleEmbedding
@@ -57,6 +58,7 @@ from pgmpf_tf.rules.normalization import (
     UnitNormalization,
 )
 from pgmpf_tf.rules.per_channel import BatchNormalization, DepthwiseConv, PerChannel
+from pgmpf_tf.rules.plain_attention import PlainAttention
 from pgmpf_tf.rules.products import DotProductAttention, Einsum, Matmul
 from pgmpf_tf.rules.rebuilding import Build, Builder, Cut, Rebuilt, narrower, passed_on
 from pgmpf_tf.rules.recurrent import Bidirectional, Recurrent
@@ -76,6 +78,8 @@ _RULES: dict[type, Rule] = {
     layers.UnitNormalization: UnitNormalization(),
     layers.MultiHeadAttention: MultiHeadAttention(),
     layers.GroupQueryAttention: GroupQueryAttention(),
+    layers.Attention: PlainAttention(),
+    layers.AdditiveAttention: PlainAttention(),
     layers.EinsumDense: EinsumDense(),
     layers.BatchNormalization: BatchNormalization(),
     layers.PReLU: PReLU(),
@@ -182,6 +186,7 @@ _OPERATIONS: dict[str, Rule] = {
     "Sort": Along(keeps_zero=True),
     "Cumsum": Along(keeps_zero=True),
     "BroadcastTo": opened.Broadcast(),
+    "ZerosLike": Zeros(),
     "ConvertToTensor": Identity(),
     "Cast": Identity(),
     "Copy": Identity(),
@@ -281,6 +286,7 @@ __all__ = [
     "Node",
     "PReLU",
     "PerChannel",
+    "PlainAttention",
     "PointwiseActivation",
     "RMSNormalization",
     "Rebuilt",
@@ -299,6 +305,7 @@ __all__ = [
     "TransposedConv",
     "UnitNormalization",
     "Weights",
+    "Zeros",
     "channel_axis",
     "count",
     "evaluate",

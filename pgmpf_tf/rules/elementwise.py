@@ -10,11 +10,11 @@ import keras
 import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, kept_along
-from pgmpf_tf.channels.flow import Channels, Flow
+from pgmpf_tf.channels.flow import NO_LABEL, Channels, Flow
 from pgmpf_tf.channels.nodes import Node, fill_in
-from pgmpf_tf.rules.base import Sizes
+from pgmpf_tf.rules.base import Layout, Sizes
 from pgmpf_tf.rules.entrywise import Entrywise
-from pgmpf_tf.rules.rebuilding import Cut, Rebuilt, narrower
+from pgmpf_tf.rules.rebuilding import Builder, Cut, NewTensors, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights, evaluate
 
 POINTWISE_ACTIVATIONS = {
@@ -54,30 +54,42 @@ ELEMENTWISE = frozenset(
     [
         "Abs",
         "Absolute",
+        "Arcsin",
+        "Arcsinh",
         "Arctan",
+        "Ceil",
         "Celu",
         "Clip",
         "Cos",
+        "Cosh",
         "Elu",
+        "Erf",
         "Exp",
         "Expm1",
+        "Floor",
         "Gelu",
         "HardShrink",
         "HardSigmoid",
         "HardSilu",
         "HardTanh",
         "LeakyRelu",
+        "Log",
+        "Log10",
         "Log1p",
+        "Log2",
         "LogSigmoid",
         "Negative",
+        "Reciprocal",
         "Relu",
         "Relu6",
+        "Round",
         "Rsqrt",
         "Selu",
         "Sigmoid",
         "Sign",
         "Silu",
         "Sin",
+        "Sinh",
         "SoftShrink",
         "Softplus",
         "Softsign",
@@ -86,6 +98,7 @@ ELEMENTWISE = frozenset(
         "Sqrt",
         "Square",
         "Squareplus",
+        "Tan",
         "Tanh",
         "TanhShrink",
         "Threshold",
@@ -194,6 +207,66 @@ class Identity(Entrywise):
         if any(size not in (None, 1) for size in noise_shape):
             raise NoRule("its noise_shape is fixed")
         return sources[0]
+
+
+class Zeros(Entrywise):
+    """`ops.zeros_like`: it looks at a shape, and at no entry."""
+
+    def combine(
+        self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
+    ) -> Channels:
+        return Channels(np.full(labels[0].shape, NO_LABEL), np.zeros(labels[0].shape))
+
+    def value(self, node: Node, sources: list[Array]) -> Array:
+        return np.zeros(sources[0].shape)
+
+    @staticmethod
+    def _known(node: Node) -> bool:
+        """Whether zeros of that shape can be made of nothing."""
+        out = node.outputs[0]
+        return None not in out.shape[len(out.batch) :] and out.batch in ((), (0,))
+
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
+        if self._known(node) and node.outputs[0].copies == 1:
+            return [None]
+        return super().needs(node, weights, needed, values)
+
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        if read[0] is not None:
+            return super().layout(node, kept, needed, read)
+        assert needed[0] is not None  # a call without any use is not asked
+        return [None], [needed[0]]
+
+    def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
+        if cut.inputs[0] is not None:
+            return narrower(node)
+        out = node.outputs[0]
+        chosen = [kept_along(cut.outputs[0], axis) for axis in range(len(out.shape))]
+        shape = tuple(
+            size if kept.all() else int(kept.sum())
+            for size, kept in zip(out.shape, chosen, strict=True)
+        )
+
+        def build(builder: Builder, inputs: NewTensors) -> Any:
+            if not out.batch:
+                return builder.zeros(shape, out.dtype)
+            zeros = builder.zeros((1, *shape[1:]), out.dtype)
+            samples = builder.zeros((None,) + (1,) * (len(shape) - 1), out.dtype)
+            return builder.named(keras.ops.subtract(zeros, samples), node.name)
+
+        return Rebuilt(build)
 
 
 class PReLU(Entrywise):

@@ -101,5 +101,7 @@ def evaluate(function: Callable[[Any], Any], values: Array) -> Array:
     if known.any():
         points, back = np.unique(values[known], return_inverse=True)
         answers = function(keras.ops.convert_to_tensor(points[None].astype("float32")))
-        result[known] = np.asarray(keras.ops.convert_to_numpy(answers))[0][back]
+        found = np.asarray(keras.ops.convert_to_numpy(answers))[0].astype("float64")
+        found[~np.isfinite(found)] = np.nan  # 1 / 0, say: nothing to count on
+        result[known] = found[back]
     return result
