@@ -12,7 +12,7 @@ import numpy as np
 from keras import tree
 
 from pgmpf_tf.channels.arrays import Array, everything, kept_along
-from pgmpf_tf.channels.elimination import Barriers, Step, eliminate
+from pgmpf_tf.channels.elimination import Barriers, Step, eliminate, untouched
 from pgmpf_tf.channels.folding import fold_gathers
 from pgmpf_tf.channels.graph import Graph, trace
 from pgmpf_tf.channels.nodes import (
@@ -104,18 +104,42 @@ def rebuild_part(graph: Graph, steps: Sequence[Step]) -> keras.Model:
 
 def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewriter]:
     graph = fold_gathers(trace(model))
+    steps = eliminate(graph, weights)
+    whole = untouched(graph, steps)
+    while True:
+        if whole:
+            graph = fold_gathers(trace(model, whole))
+            steps = eliminate(graph, weights)
+        try:
+            return _rewritten(graph, steps, weights, whole, model.name)
+        except _CannotCopy as failure:
+            whole.discard(id(failure.operation))
+            graph = fold_gathers(trace(model))
+            steps = eliminate(graph, weights)
+
+
+def _rewritten(
+    graph: Graph, steps: list[Step], weights: Weights, whole: set[int], name: str
+) -> tuple[keras.Model, _Rewriter]:
+    """The model of a graph, whatever its rules and its layers' copies are good for.
+
+    Raises:
+        _CannotCopy: one of `whole` cannot be copied.
+    """
     barriers: Barriers = {}
     uncopied: set[int] = set()
     while True:
-        steps = eliminate(graph, weights, barriers=barriers)
-        rewriter = _Rewriter(graph, weights, uncopied)
+        rewriter = _Rewriter(graph, weights, whole, uncopied)
         try:
-            return rewriter.rewrite(steps, model.name), rewriter
-        except _CannotCopy as failure:
-            uncopied.add(id(failure.operation))
+            return rewriter.rewrite(steps, name), rewriter
         except _CannotBuild as failure:
             # A rule that does not fit its layer costs size, and is no error.
             barriers[id(failure.operation)] = Barrier(failure.reason)
+        except _CannotCopy as failure:
+            if id(failure.operation) in whole:
+                raise
+            uncopied.add(id(failure.operation))
+        steps = eliminate(graph, weights, barriers=barriers)
 
 
 class _CannotBuild(Exception):
@@ -149,9 +173,14 @@ class _Rewriter(Inserting):
     """
 
     def __init__(
-        self, graph: Graph, weights: Weights, uncopied: Collection[int] = ()
+        self,
+        graph: Graph,
+        weights: Weights,
+        whole: Collection[int] = (),
+        uncopied: Collection[int] = (),
     ) -> None:
         super().__init__(deep=len(graph.nodes) > DEEP)
+        self.whole_layers = whole
         self.uncopied = uncopied
         self.graph = graph
         self.weights = weights
@@ -259,6 +288,8 @@ class _Rewriter(Inserting):
             results = tree.flatten(step.rebuilt.build(self, inputs))
             self._load(step, step.rebuilt)
         except Exception as error:
+            if id(node.operation) in self.whole_layers:
+                raise _CannotCopy(node.operation) from error
             if isinstance(step.rule, Barrier) or isinstance(error, _CannotCopy):
                 raise
             reason = f"its rule fails: {type(error).__name__}: {error}"
@@ -297,7 +328,7 @@ class _Rewriter(Inserting):
                 raise _CannotCopy(old)
             return type(old).from_config(old.get_config() | config | {"name": name})
         except Exception:
-            if config:
+            if config or id(old) in self.whole_layers:
                 raise
             if isinstance(old, keras.layers.Identity):  # made of an unknown policy
                 return keras.layers.Identity(name=name)
@@ -373,7 +404,7 @@ class _Rewriter(Inserting):
         if has_weights(old) and (
             not has_weights(new) or new.weights[0] is not old.weights[0]
         ):
-            if [w.shape for w in new.weights] != [w.shape for w in old.weights]:
+            if _specs(new) != _specs(old):
                 raise _CannotCopy(old)
             new.set_weights([self.weights(variable) for variable in old.weights])
             self.whole.append((new, old))
@@ -412,6 +443,10 @@ class _Rewriter(Inserting):
                     self.adapted[key] = self.gather(value, axis, numbers)
                 value = self.adapted[key]
         return value
+
+
+def _specs(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
+    return [(weight.name, tuple(weight.shape)) for weight in layer.weights]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 
 from pgmpf_tf.channels.arrays import Array, NoRule, everything, unknown, whole_slices
@@ -47,6 +48,13 @@ class Step:
     def needed_anywhere(self) -> bool:
         """Whether any output is used."""
         return any(part is not None for part in self.needed)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the call goes."""
+        return all(part is not None and part.all() for part in self.required) and all(
+            part.all() for part in self.produced
+        )
 
     @property
     def cut(self) -> Cut:
@@ -95,6 +103,38 @@ def eliminate(
     if {id(tensor) for tensor in graph.inputs} & before - after - outputs:
         steps = elimination.run(drop=False)
     return steps
+
+
+def untouched(graph: Graph, steps: list[Step]) -> set[int]:
+    """Opened layers with weights of which everything stays, by `id`.
+
+    They need not have been opened. Those that share a weight with something outside of
+    them are not among them: a copy of each would have one of its own.
+
+    Args:
+        graph: the model.
+        steps: what becomes of its calls.
+    """
+    stays = {id(step.node) for step in steps if step.is_whole}
+    users: dict[int, list[tuple[int, ...]]] = {}
+    for node in graph.nodes:
+        within = tuple(id(layer) for layer in node.within)
+        source = getattr(node.operation, "variable", None)
+        used = [] if source is None else [source]
+        for weight in [*getattr(node.operation, "weights", ()), *used]:
+            users.setdefault(id(weight), []).append(within)
+    found = {id(layer): layer for node in graph.nodes for layer in node.within}
+    for node in graph.nodes:
+        if id(node) not in stays:
+            for layer in node.within:
+                found.pop(id(layer), None)
+    return {
+        key
+        for key, layer in found.items()
+        if layer.weights
+        and not isinstance(layer, keras.Model)
+        and all(key in within for w in layer.weights for within in users.get(id(w), []))
+    }
 
 
 def _read_by(node: Node) -> Iterator[Tensor]:

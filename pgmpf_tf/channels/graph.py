@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class Graph:
         return found
 
 
-def trace(model: keras.Model) -> Graph:
+def trace(model: keras.Model, whole: Collection[int] = ()) -> Graph:
     """The graph of a built Functional or Sequential model.
 
     Nested Functional and Sequential models are inlined, once per call, with the
@@ -58,13 +58,17 @@ def trace(model: keras.Model) -> Graph:
     without a rule is opened: traced by its `call` on symbolic inputs. Where that fails
     it is one operation.
 
+    Args:
+        model: the model.
+        whole: layers that are not to be opened, by `id`.
+
     Raises:
         TypeError: not a Keras model.
         ValueError: the model is not built.
     """
     function = functional_of(model)
     inputs = [_tensor(x) for x in function.inputs]
-    nodes = Nodes()
+    nodes = Nodes(whole)
     outputs = _walk(function, inputs, {}, nodes, "")
     names = getattr(_functional(model), "output_names", None)
     if names is None or len(names) != len(outputs):
@@ -228,7 +232,8 @@ def _walk(
             outputs = _inline(operation, (args, kwargs), context, nodes, f"{path}/")
         except NoRule as error:
             reason = str(error)
-        if outputs is None and may_be_opened(operation):
+        opened = id(operation) not in nodes.whole and may_be_opened(operation)
+        if outputs is None and opened:
             try:
                 outputs = open_call(operation, (args, kwargs), context, nodes, path)
             except NoRule as error:

@@ -65,6 +65,7 @@ class Node:
             one made of the path: `"backbone_block1_conv"`.
         reason: why a layer made of layers is one operation of the graph.
         shared: whether the layer is called several times.
+        within: the opened layers that it is in, outermost first.
         is_mask: whether it computes a Keras mask, and the model does not call it.
         memo: what a rule has computed of this call and may want again.
         inputs: the tensors that it is called with, without masks, flat.
@@ -80,6 +81,7 @@ class Node:
     path: str = ""
     reason: str = ""
     name: str = ""
+    within: tuple[keras.layers.Layer, ...] = ()
     is_mask: bool = False
     shared: bool = False
     memo: dict[str, Any] = field(default_factory=dict)

@@ -8,6 +8,7 @@ network trains; sizes may do that, and nothing else.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -28,13 +29,15 @@ class Nodes(list[Node]):
     """The graph that is being made.
 
     Attributes:
+        whole: layers that are not to be opened, by `id`.
         sources: the tensors of weights that are calls of their own, by the `id` of the
             variable and the dtype.
         products: the layers that multiply by weights, by the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: Collection[int] = ()) -> None:
         super().__init__()
+        self.whole = whole
         self.sources: dict[tuple[int, str], Tensor] = {}
         self.products: dict[tuple[int, str], keras.layers.Dense] = {}
 
@@ -48,12 +51,19 @@ def open_call(
 ) -> list[Tensor]:
     """Append what a layer consists of; return its output tensors.
 
+    Args:
+        operation: the layer.
+        arguments: what it is called with.
+        context: arguments that an outer call hands to all layers in it.
+        nodes: the graph that is being made.
+        path: the layer's path.
+
     Raises:
         NoRule: it cannot be opened.
     """
     training = arguments[1].get("training")
     training = context.get("training") if training is None else training
-    opened = _open(operation, arguments, training)
+    opened = _open(operation, arguments, training, nodes.whole)
     if training is not None:
         context = context | {"training": training}
     opening = _Opening(context, nodes)
@@ -64,7 +74,7 @@ def open_call(
         return [y]
     opening.tensors |= opened.given
     opening.matrices = _only_multiplied_by(opened)
-    return opening.append(opened, arguments, f"{path}/")
+    return opening.append(opened, arguments, f"{path}/", (operation,))
 
 
 class _Opening:
@@ -80,17 +90,26 @@ class _Opening:
         self.tensors: dict[int, Tensor] = {}
         self.matrices: dict[int, Source] = {}
 
-    def append(self, opened: Opened, arguments: Arguments, prefix: str) -> list[Tensor]:
+    def append(
+        self,
+        opened: Opened,
+        arguments: Arguments,
+        prefix: str,
+        within: tuple[keras.layers.Layer, ...],
+    ) -> list[Tensor]:
         """Append the calls; return the layer's output tensors."""
         for call in opened.calls:
             if call.outputs[0].number in self.matrices:
                 continue
             args, kwargs = tree.map_structure(self._of, (call.args, call.kwargs))
             if isinstance(call.operation, Opened):
-                path = f"{prefix}{call.operation.layer.name}/"
-                outputs = self.append(call.operation, (args, kwargs), path)
+                layer = call.operation.layer
+                path = f"{prefix}{layer.name}/"
+                outputs = self.append(
+                    call.operation, (args, kwargs), path, (*within, layer)
+                )
             else:
-                outputs = self._call(call, (args, kwargs), prefix)
+                outputs = self._call(call, (args, kwargs), prefix, within)
             for slot, tensor in zip(call.outputs, outputs, strict=True):
                 self.tensors[slot.number] = tensor
         outputs = [self.tensors[slot.number] for slot in opened.inner]
@@ -103,7 +122,13 @@ class _Opening:
             return leaf
         return self.matrices.get(leaf.number) or self.tensors[leaf.number]
 
-    def _call(self, call: Call, arguments: Arguments, prefix: str) -> list[Tensor]:
+    def _call(
+        self,
+        call: Call,
+        arguments: Arguments,
+        prefix: str,
+        within: tuple[keras.layers.Layer, ...],
+    ) -> list[Tensor]:
         operation = call.operation
         assert not isinstance(operation, Opened)
         name = operation.name
@@ -124,6 +149,7 @@ class _Opening:
             for slot in call.outputs
         ]
         node = Node(operation, args, kwargs, outputs, prefix + name, call.reason)
+        node.within = within
         self.nodes += [node, *carry_masks(node)]
         if isinstance(operation, Source):
             self.nodes.sources[key] = outputs[0]
@@ -177,7 +203,10 @@ def _only_multiplied_by(opened: Opened) -> dict[int, Source]:
 
 
 def _open(
-    layer: keras.layers.Layer, arguments: Arguments, training: bool | None
+    layer: keras.layers.Layer,
+    arguments: Arguments,
+    training: bool | None,
+    whole: Collection[int],
 ) -> Opened | Passing:
     """What a call of a layer consists of.
 
@@ -186,6 +215,7 @@ def _open(
         arguments: what it is called with.
         training: whether the call says that the network trains; None if it leaves it
             open, as nearly all calls do.
+        whole: layers that are not to be opened, by `id`.
 
     Returns:
         What it consists of; or the layer itself, if it returns its input at inference.
@@ -194,7 +224,7 @@ def _open(
         NoRule: its `call` does something else than to call layers and keras.ops, or
             something else in training, or depends on the batch.
     """
-    closed: dict[int, str] = {}
+    closed: dict[int, str] = dict.fromkeys(whole, "")
     passing: set[int] = set()
     while True:
         known = len(closed)

@@ -295,3 +295,56 @@ def test_one_layer_that_cannot_be_opened_does_not_close_the_others():
     paths = [node.path for node in trace(through(Both())).nodes]
     assert "both/mlp/expand" in paths
     assert "both/own" in paths
+
+
+def excluded_blocks():
+    """Only the first block loses anything: its hidden width."""
+    model = transformer()
+    wrapped = pgmpf_tf.wrap(model, rate={"block_0/mlp/expand": 0.5, "*": 0.0}, seed=0)
+    wrapped.apply_masks()
+    return wrapped
+
+
+def test_a_layer_in_which_all_stays_keeps_its_class():
+    wrapped = excluded_blocks()
+    small = pgmpf_tf.compact(wrapped)
+    kinds = {layer.name: type(layer) for layer in small.layers}
+    assert kinds["block_1"] is Block
+    assert "block_0" not in kinds
+    assert small.get_layer("expand").units == 6
+    x = images()
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+    before = np.array(wrapped.get_layer("block_1").weights[0])
+    for weight in small.get_layer("block_1").weights:
+        weight.assign(weight * 0)
+    assert (np.asarray(wrapped.get_layer("block_1").weights[0]) == before).all()
+
+
+def test_a_layer_that_shares_a_weight_with_others_is_opened():
+    class Tied(layers.Layer):
+        def __init__(self, dense, **options):
+            super().__init__(**options)
+            self.dense = dense
+
+        def call(self, x):
+            return ops.relu(self.dense(x))
+
+    x = keras.Input((8,))
+    dense = layers.Dense(8)
+    y = layers.Dense(8, name="first")(dense(Tied(dense)(x)))
+    model = keras.Model(x, layers.Dense(2)(y))
+    small = pgmpf_tf.compact(model)
+    assert not any(isinstance(layer, Tied) for layer in small.layers)
+    assert len(small.weights) == len(model.weights)
+
+
+def test_a_layer_that_cannot_be_copied_is_opened():
+    class Odd(Block):
+        def get_config(self):
+            raise NotImplementedError
+
+    model = through(Odd(8, 6, 0.0), 8)
+    small = pgmpf_tf.compact(model)
+    assert not any(isinstance(layer, Odd) for layer in small.layers)
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
