@@ -103,19 +103,23 @@ def rebuild_part(graph: Graph, steps: Sequence[Step]) -> keras.Model:
 
 
 def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewriter]:
-    graph = fold_gathers(trace(model))
-    steps = eliminate(graph, weights)
-    whole = untouched(graph, steps)
-    while True:
-        if whole:
-            graph = fold_gathers(trace(model, whole))
-            steps = eliminate(graph, weights)
+    opened = fold_gathers(trace(model))
+    steps = eliminate(opened, weights)
+    whole = untouched(opened, steps)
+    while whole:
+        graph = fold_gathers(trace(model, whole))
+        if not opened.opened_outside(whole) <= graph.opened_outside(whole):
+            # One that cannot say what it returns closes those around it.
+            outermost = {id(node.within[0]) for node in opened.nodes if node.within}
+            whole = whole & outermost if not whole <= outermost else set()
+            continue
         try:
-            return _rewritten(graph, steps, weights, whole, model.name)
+            return _rewritten(
+                graph, eliminate(graph, weights), weights, whole, model.name
+            )
         except _CannotCopy as failure:
             whole.discard(id(failure.operation))
-            graph = fold_gathers(trace(model))
-            steps = eliminate(graph, weights)
+    return _rewritten(opened, steps, weights, whole, model.name)
 
 
 def _rewritten(

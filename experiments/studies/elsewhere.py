@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import keras
 import numpy as np
 from keras import tree
+
+from experiments.networks import hub
 
 _PROGRAM = """
 import importlib, json, sys
@@ -62,20 +63,8 @@ class Elsewhere:
         for process in self._running.values():
             process.communicate()
 
-    def deviation(
-        self,
-        model: keras.Model,
-        inputs: Any,
-        outputs: Sequence[np.ndarray],
-        folder: Path,
-    ) -> float:
-        """Saves a model and has it loaded and run there.
-
-        Args:
-            model: the model.
-            inputs: for it.
-            outputs: what it makes of them, flat.
-            folder: takes the file.
+    def deviation(self, model: keras.Model) -> float:
+        """Saves a model, and has it loaded and run on random inputs there.
 
         Returns:
             The largest difference, over the largest entry of each output.
@@ -83,11 +72,17 @@ class Elsewhere:
         Raises:
             RuntimeError: the file does not load, or does not run.
         """
-        model.save(folder / "model.keras")
-        arrays = {f"input_{i}": x for i, x in enumerate(tree.flatten(inputs))}
-        arrays |= {f"output_{i}": y for i, y in enumerate(outputs)}
-        np.savez(folder / "data.npz", **arrays)
-        process = self._process(_modules_of(model))
+        inputs = hub.samples(model, 3, seed=1)
+        outputs = tree.flatten(model(inputs, training=False))
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(Path(folder) / "model.keras")
+            arrays = {f"input_{i}": x for i, x in enumerate(tree.flatten(inputs))}
+            arrays |= {f"output_{i}": np.asarray(y) for i, y in enumerate(outputs)}
+            np.savez(Path(folder) / "data.npz", **arrays)
+            return self._answer(folder, _modules_of(model))
+
+    def _answer(self, folder: str, modules: tuple[str, ...]) -> float:
+        process = self._process(modules)
         assert process.stdin is not None
         assert process.stdout is not None
         print(folder, file=process.stdin, flush=True)

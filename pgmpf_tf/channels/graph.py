@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,17 @@ class Graph:
     def output_masks(self) -> list[Tensor]:
         """The masks that the outputs carry."""
         return [tensor.mask for tensor in self.outputs if tensor.mask is not None]
+
+    def opened_outside(self, whole: Collection[int]) -> set[int]:
+        """The opened layers with weights that are in none of some layers, by `id`."""
+        return {
+            id(layer)
+            for node in self.nodes
+            for layer in itertools.takewhile(
+                lambda layer: id(layer) not in whole, node.within
+            )
+            if layer.weights
+        }
 
     def calls(self) -> dict[int, list[Node]]:
         """The calls of each operation, by the operation's id."""

@@ -247,7 +247,7 @@ def rule_for(operation: keras.Operation) -> Rule:
     ruled = ruled_class(kind)
     if ruled is not None:
         return _RULES[ruled]
-    if kind.__module__.startswith("keras.src.ops."):
+    if kind.__module__.startswith(("keras.src.ops.", "keras.src.activations.")):
         return _OPERATIONS.get(kind.__name__, _BARRIER)
     return _BARRIER
 

@@ -79,6 +79,7 @@ ELEMENTWISE = frozenset(
         "Log2",
         "LogSigmoid",
         "Negative",
+        "ReLU",
         "Reciprocal",
         "Relu",
         "Relu6",
@@ -152,7 +153,7 @@ def _made_of_such(function: Any) -> bool:
         others = keras.tree.flatten((call.arguments.args, call.arguments.kwargs))
         kind = type(operation)
         if (
-            not kind.__module__.startswith("keras.src.ops.")
+            not kind.__module__.startswith(("keras.src.ops.", "keras.src.activations."))
             or kind.__name__ not in ELEMENTWISE | _ARITHMETIC
             or any(
                 np.ndim(leaf)

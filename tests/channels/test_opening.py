@@ -338,6 +338,38 @@ def test_a_layer_that_shares_a_weight_with_others_is_opened():
     assert len(small.weights) == len(model.weights)
 
 
+def test_a_layer_that_cannot_say_what_it_returns_closes_no_other():
+    """It is untouched, and could stay; but then the block around it would, too."""
+
+    class Two(Linear):
+        def call(self, x, y):
+            return super().call(x), super().call(y)
+
+        def compute_output_shape(self, x, y):
+            raise NotImplementedError
+
+    class Around(layers.Layer):
+        def __init__(self):
+            super().__init__(name="around")
+            self.mlp, self.two = Mlp(8, 6, name="mlp"), Two(8, name="two")
+
+        def build(self, shape):
+            self.mlp.build(shape)
+            self.two.build(shape)
+
+        def call(self, x):
+            a, b = self.two(x, x)
+            return self.mlp(a + b)
+
+    model = through(Around())
+    wrapped = pgmpf_tf.wrap(model, rate={"around/mlp/expand": 0.5, "*": 0.0})
+    wrapped.apply_masks()
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("expand").units == 3
+    x = samples(model)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+
+
 def test_a_layer_that_cannot_be_copied_is_opened():
     class Odd(Block):
         def get_config(self):

@@ -104,6 +104,7 @@ IMAGE = {
     "elu": layers.ELU(),
     "swish": layers.Activation("swish"),
     "tanh_op": ops.tanh,
+    "relu6_function": lambda x: keras.activations.relu(x, max_value=6.0),
     "dropout": layers.Dropout(0.3),
     "spatial_dropout": layers.SpatialDropout2D(0.3),
     "noise": layers.GaussianNoise(0.3),
