@@ -140,7 +140,7 @@ class SwinBlock(layers.Layer):
     def build(self, shape: tuple[int, ...]) -> None:
         self.first.build(shape)
         self.second.build(shape)
-        self.attention.build((None, self.window**2, self.width))
+        self.attention.build((1, self.window**2, self.width))
         self.grow.build(shape)
         self.shrink.build((*shape[:-1], 2 * self.width))
         self.apart = None

@@ -164,18 +164,16 @@ def deploy(
     }
     found = {}
     for name, way in ways.items():
-        found[name] = _tried(lambda way=way: way(small))
-        if isinstance(found[name], str) and isinstance(
-            _tried(lambda way=way: way(build())), str
-        ):
+        found[name] = _tried(way, lambda: small)
+        if isinstance(found[name], str) and isinstance(_tried(way, build), str):
             found[name] = f"nor the dense one: {found[name]}"
     return found
 
 
-def _tried(work: Callable[[], Any]) -> Any:
-    """A result, or the first line of what went wrong."""
+def _tried(work: Callable[[keras.Model], Any], build: Callable[[], keras.Model]) -> Any:
+    """What becomes of a network, or the first line of what went wrong."""
     try:
-        return work()
+        return work(build())
     except Exception as error:  # it is what the table tells
         lines = str(error).strip().splitlines() or [""]
         return f"{type(error).__name__}: {lines[0]}"[:200]

@@ -283,8 +283,11 @@ def _operation(
         and (kind == "BroadcastTo" or source.shape[1:] == out.shape[1:])
     ):
         return BatchBroadcast(out.shape, "broadcast")
-    same = isinstance(source, Slot) and source.shape == out.shape
-    if kind == "BroadcastTo" and same and source.copies == out.copies:
+    if (
+        kind == "BroadcastTo"
+        and isinstance(source, Slot)
+        and (source.shape, source.copies) == (out.shape, out.copies)
+    ):
         return keras.layers.Identity(name=a.name)
     raise _Differs(_BY_BATCH)
 

@@ -136,7 +136,7 @@ class Reduction(Entrywise):
         if not self.by_slices(node, kept):
             return super().layout(node, kept, needed, read)
         axes = self.axes(node, kept[0].ndim)
-        slices = kept[0].any(axis=axes, keepdims=True)
+        slices = np.asarray(kept[0].any(axis=axes, keepdims=True))
         present = np.broadcast_to(slices, kept[0].shape).copy()
         return [present], self.sources(node, [slices], None)[0]
 
