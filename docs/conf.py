@@ -28,7 +28,8 @@ myst_enable_extensions = ["dollarmath", "substitution"]
 myst_heading_anchors = 3
 myst_substitutions = {
     "architectures": support.table(),
-    "keras_hub": support.hub(),
+    "keras_hub": support.networks("keras_hub"),
+    "written": support.networks("written"),
     "features": support.features(),
 }
 

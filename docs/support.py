@@ -46,10 +46,10 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def hub() -> str:
-    """One row for each backbone of KerasHub, as Markdown."""
-    text = (RESULTS / "keras_hub.md").read_text("utf-8")
-    return text[text.index("| backbone") :].strip()
+def networks(name: str) -> str:
+    """One row for each network of a set, as Markdown."""
+    text = (RESULTS / f"{name}.md").read_text("utf-8")
+    return text[text.index("| network") :].strip()
 
 
 def _rows(path: Path, heading: str) -> list[dict[str, str]]:

@@ -27,6 +27,7 @@ from pgmpf_tf.scores.ranking import Rounding
 from pgmpf_tf.scores.sensitivity import sensitivity
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
 from pgmpf_tf.training import callbacks
+from pgmpf_tf.training.compensation import compensate
 from pgmpf_tf.training.distillation import Distillation
 from pgmpf_tf.training.model import PrunedModel
 from pgmpf_tf.training.recalibration import recalibrate
@@ -56,6 +57,7 @@ __all__ = [
     "callbacks",
     "compact",
     "compare",
+    "compensate",
     "criteria",
     "export",
     "fold_batch_norm",

@@ -16,8 +16,8 @@ _ROOT = Path(__file__).parents[1]
 
 # From the lowest to the highest: a room knows its own layer and those below, only.
 _CHANNELS = (
-    *("arrays", "nodes", "masks", "tracing", "stand_ins", "merging", "opening"),
-    *("graph", "sizes", "flow", "folding", "units"),
+    *("arrays", "nodes", "masks", "hooks", "tracing", "stand_ins"),
+    *("merging", "opening", "graph", "sizes", "flow", "folding", "units"),
 )
 _LAYERS = [
     ["_checks", "_files", "_patterns"],

@@ -36,7 +36,7 @@ def variance(moments: np.ndarray) -> np.ndarray:
     """The variance of what each filter puts out (Y. An et al., AAAI 2024).
 
     What varies little can be replaced by its mean, which the biases of the layers that
-    read it can hold: `prune` moves them so.
+    read it can hold: `compensate` puts it there, and `prune` does as much.
 
     Args:
         moments: matrix `(filters, 2)`: mean, and mean of the square.

@@ -14,6 +14,7 @@ from tests.bad_input.rows import (
     PROFILE,
     TABLE,
     TEACHER,
+    WRAPPED,
     Subclassed,
     Target,
     X,
@@ -48,6 +49,14 @@ TARGETS = {
             "model": NO_MODEL,
             "data": [*NO_DATA, wrong_value(X[:0])],
             "batches": [wrong_type("x"), wrong_type(True), wrong_value(0)],
+        },
+    ),
+    "compensate": Target(
+        pgmpf_tf.compensate,
+        {"model": WRAPPED, "data": X},
+        {
+            "model": [*NO_MODEL, wrong_type(PLAIN)],
+            "data": [*NO_DATA, *ONCE, wrong_value(X[:0])],
         },
     ),
     "sensitivity": Target(
