@@ -224,8 +224,7 @@ class Zeros(Entrywise):
     @staticmethod
     def _known(node: Node) -> bool:
         """Whether zeros of that shape can be made of nothing."""
-        out = node.outputs[0]
-        return None not in out.shape[len(out.batch) :] and out.batch in ((), (0,))
+        return None not in node.outputs[0].shape[1:] and node.outputs[0].copies == 1
 
     def needs(
         self,
@@ -234,7 +233,7 @@ class Zeros(Entrywise):
         needed: list[Array | None],
         values: list[Array],
     ) -> list[Array | None]:
-        if self._known(node) and node.outputs[0].copies == 1:
+        if self._known(node):
             return [None]
         return super().needs(node, weights, needed, values)
 
@@ -261,11 +260,14 @@ class Zeros(Entrywise):
         )
 
         def build(builder: Builder, inputs: NewTensors) -> Any:
-            if not out.batch:
-                return builder.zeros(shape, out.dtype)
-            zeros = builder.zeros((1, *shape[1:]), out.dtype)
-            samples = builder.zeros((None,) + (1,) * (len(shape) - 1), out.dtype)
-            return builder.named(keras.ops.subtract(zeros, samples), node.name)
+            dtype = "int32" if out.dtype == "bool" else out.dtype
+            x = builder.zeros((1, *shape[1:]) if None in shape else shape, dtype)
+            if None in shape:
+                samples = builder.zeros((None,) + (1,) * (len(shape) - 1), dtype)
+                x = builder.named(keras.ops.subtract(x, samples), node.name)
+            if dtype == out.dtype:
+                return x
+            return builder.named(keras.ops.cast(x, out.dtype), node.name)
 
         return Rebuilt(build)
 

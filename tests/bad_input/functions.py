@@ -55,7 +55,7 @@ TARGETS = {
         pgmpf_tf.compensate,
         {"model": WRAPPED, "data": X},
         {
-            "model": [*NO_MODEL, wrong_type(PLAIN)],
+            "model": [wrong_type("net"), wrong_type(None), wrong_type(PLAIN)],
             "data": [*NO_DATA, *ONCE, wrong_value(X[:0])],
         },
     ),
