@@ -46,7 +46,7 @@ def _backbone(name: str, **options: Any) -> keras.Model:
     return kind(**_TOKEN_SIZES | TEXT[name] | options)
 
 
-def _resnet(size: int = SIZE) -> keras.Model:
+def _resnet(size: int | None) -> keras.Model:
     kind = _hub().models.ResNetBackbone
     return kind(image_shape=(size, size, 3), **_PYRAMID)
 
@@ -182,7 +182,7 @@ def _sam() -> keras.Model:
 def _basnet() -> keras.Model:
     models = _hub().models
     backbone = models.BASNetBackbone(
-        _resnet(64), num_classes=1, image_shape=(64, 64, 3), projection_filters=8
+        _resnet(None), num_classes=1, image_shape=(64, 64, 3), projection_filters=8
     )
     return models.BASNetImageSegmenter(backbone)
 

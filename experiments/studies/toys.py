@@ -181,6 +181,9 @@ def _tried(work: Callable[[keras.Model], Any], build: Callable[[], keras.Model])
 
 def _exported(model: keras.Model, format: str) -> float:
     flat = tree.flatten(hub.samples(model, BATCHES[0], seed=2))
+    # TFLite holds the states of recurrent layers in arrays of a fixed size.
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+    recurrent = any(isinstance(layer, kinds) for layer in model._flatten_layers())
     with tempfile.TemporaryDirectory() as folder:
         report = pgmpf_tf.export(
             model,
@@ -189,6 +192,7 @@ def _exported(model: keras.Model, format: str) -> float:
             verification_data={
                 x.name: values for x, values in zip(model.inputs, flat, strict=True)
             },
+            batch_size=BATCHES[0] if recurrent else None,
             tolerance=1e9,  # it is for the table to tell
             min_agreement=0.0,
             verbose=False,
