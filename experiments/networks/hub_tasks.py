@@ -182,7 +182,7 @@ def _sam() -> keras.Model:
 def _basnet() -> keras.Model:
     models = _hub().models
     backbone = models.BASNetBackbone(
-        _resnet(None), num_classes=1, image_shape=(64, 64, 3), projection_filters=8
+        _resnet(None), num_classes=1, image_shape=(64, 64, 3), projection_filters=64
     )
     return models.BASNetImageSegmenter(backbone)
 
@@ -357,7 +357,9 @@ def _cspnet() -> keras.Model:
         stackwise_depth=[1, 2],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[16, 32],
-        block_type="dark",
+        block_type="dark_block",
+        stage_type="dark",
+        bottle_ratio=[0.5],
         image_shape=(SIZE, SIZE, 3),
     )
     return models.CSPNetImageClassifier(backbone=backbone, num_classes=CLASSES)

@@ -137,14 +137,17 @@ def _apart(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float
 def _deviation(
     masked: keras.Model, small: keras.Model, count: int
 ) -> tuple[float, float]:
-    """How far the small model is, and how far a last bit of the inputs leads."""
+    """How far the small model is, and how far a last bit of the weights leads."""
     inputs = hub.samples(masked, count, seed=count)
     expected = _outputs(masked, inputs)
-    nearly = tree.map_structure(
-        lambda x: np.nextafter(x, x + 1) if x.dtype.kind == "f" else x, inputs
-    )
     found = _apart(_outputs(small, inputs), expected)
-    return found, _apart(_outputs(masked, nearly), expected)
+    weights = masked.get_weights()
+    masked.set_weights(
+        [np.nextafter(w, w * 2) if w.dtype.kind == "f" else w for w in weights]
+    )
+    amplified = _apart(_outputs(masked, inputs), expected)
+    masked.set_weights(weights)
+    return found, amplified
 
 
 def deploy(

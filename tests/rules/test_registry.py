@@ -102,7 +102,7 @@ def test_a_rule_whose_answer_cannot_be_built_makes_a_barrier(registry):
 def test_a_subclass_with_its_own_call_is_a_barrier():
     class Odd(layers.ReLU):
         def call(self, x):
-            return super().call(x) + 1
+            return keras.ops.sort(super().call(x), axis=-1)
 
     class Even(layers.ReLU):
         pass
