@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -110,22 +111,21 @@ def build(network: str, size: int) -> keras.Model:
 
 def compare(
     network: str, size: int, precision: str, work_dir: Path, known: list[Row]
-) -> list[Row]:
-    """The rows of one network that are not known."""
+) -> Iterator[Row]:
+    """The rows of one network that are not known, as they are found."""
     model = build(network, size)
     path = work_dir / f"{network}_{size}_{precision}.json"
     table = pgmpf_tf.measure(model, path, precision=precision)
-    rows = []
+    keys = [row.key for row in known]
     given = flags.FLAGS
     for coupling in given.coupling:
         for rate in map(float, given.rate):
             for round_to in given.round_to:
                 key = (network, size, precision, coupling, rate, round_to)
-                if key in [row.key for row in known]:
+                if key in keys:
                     continue
                 with _CONSOLE.status(" ".join(map(str, key))):
-                    rows.append(_row(model, table, *key))
-    return rows
+                    yield _row(model, table, *key)
 
 
 def _row(
@@ -225,8 +225,10 @@ def main(_: list[str]) -> None:
     for network in given.network:
         for size in given.size or NETWORKS[network][1]:
             for precision in given.precision:
-                rows += compare(network, size, precision, work_dir, rows)
-                write_text(rows_file, json.dumps([asdict(r) for r in rows], indent=1))
+                for row in compare(network, size, precision, work_dir, list(rows)):
+                    rows.append(row)
+                    found = [asdict(row) for row in rows]
+                    write_text(rows_file, json.dumps(found, indent=1))
     text = report(rows)
     print(text)
     if given.output:
