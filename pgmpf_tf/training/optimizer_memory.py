@@ -185,7 +185,8 @@ def _take_numbers(
     for name, value in vars(new).items():
         source = vars(old).get(name)
         if isinstance(value, keras.Variable) and isinstance(source, keras.Variable):
-            value.assign(source)
+            # A copy: a step on JAX takes the buffers over that it gets.
+            value.assign(keras.ops.copy(source))
 
 
 def _take_slots(
