@@ -117,8 +117,8 @@ model.pruning_summary()
 # `python -m pgmpf_tf measure model.keras --output table.json` (with `--threads` and
 # `--precision=int8`, or as `pgmpf_tf.measure`). Then
 # `Budget(latency=0.5, latency_table="table.json")` predicts the time of a candidate.
-# Kernels work on tiles of 16 or 32 channels, so that time is a staircase of the width:
-# the search ends just below an edge. With a rate instead of a budget,
+# Kernels work on tiles of 16 or 32 channels, so that time is a staircase of the width,
+# and filters go where they save time. With a rate instead of a budget,
 # `round_to=pgmpf_tf.Rounding(16, "nearest")` gets widths to the edges.
 #
 # ## Criteria
