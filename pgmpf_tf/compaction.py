@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,12 +20,11 @@ from pgmpf_tf.channels.nodes import (
     Tensor,
     has_weights,
     looks_masks_up,
-    part_of,
     takes_masks,
 )
-from pgmpf_tf.channels.origins import Origin, cut_origins, whole_origins
-from pgmpf_tf.inserting import Inserting
-from pgmpf_tf.rules import Barrier, Rebuilt, Sizes, Weights
+from pgmpf_tf.channels.origins import Origin
+from pgmpf_tf.copying import CannotCopy, Copying
+from pgmpf_tf.rules import Barrier, Sizes, Weights
 
 
 def compact(model: keras.Model) -> keras.Model:
@@ -117,7 +116,7 @@ def _rewrite(model: keras.Model, weights: Weights) -> tuple[keras.Model, _Rewrit
             return _rewritten(
                 graph, eliminate(graph, weights), weights, whole, model.name
             )
-        except _CannotCopy as failure:
+        except CannotCopy as failure:
             whole.discard(id(failure.operation))
     return _rewritten(opened, steps, weights, whole, model.name)
 
@@ -128,7 +127,7 @@ def _rewritten(
     """The model of a graph, whatever its rules and its layers' copies are good for.
 
     Raises:
-        _CannotCopy: one of `whole` cannot be copied.
+        CannotCopy: one of `whole` cannot be copied.
     """
     barriers: Barriers = {}
     uncopied: set[int] = set()
@@ -139,7 +138,7 @@ def _rewritten(
         except _CannotBuild as failure:
             # A rule that does not fit its layer costs size, and is no error.
             barriers[id(failure.operation)] = Barrier(failure.reason)
-        except _CannotCopy as failure:
+        except CannotCopy as failure:
             if id(failure.operation) in whole:
                 raise
             uncopied.add(id(failure.operation))
@@ -154,14 +153,6 @@ class _CannotBuild(Exception):
         self.operation, self.reason = operation, reason
 
 
-class _CannotCopy(Exception):
-    """A layer that is made of another's configuration has other weights."""
-
-    def __init__(self, operation: keras.Operation) -> None:
-        super().__init__(operation.name)
-        self.operation = operation
-
-
 DEEP = 800
 """From this many operations on, two are inserted where four would run faster.
 
@@ -170,7 +161,7 @@ a file, and Python allows about a thousand calls.
 """
 
 
-class _Rewriter(Inserting):
+class _Rewriter(Copying):
     """Calls the remaining operations, with what is left of their weights.
 
     It is the `Builder` of the functions that rules answer with.
@@ -183,20 +174,11 @@ class _Rewriter(Inserting):
         whole: Collection[int] = (),
         uncopied: Collection[int] = (),
     ) -> None:
-        super().__init__(deep=len(graph.nodes) > DEEP)
-        self.whole_layers = whole
-        self.uncopied = uncopied
+        super().__init__(len(graph.nodes) > DEEP, weights, whole, uncopied)
         self.graph = graph
-        self.weights = weights
         self.tensors: dict[int, keras.KerasTensor] = {}
         self.kept: dict[int, Array] = {}
-        self.operations: dict[tuple[Any, ...], keras.Operation] = {}
-        self.reusable = False
-        self.unloaded: list[tuple[keras.Operation, Mapping[str, str] | None]] = []
-        self.whole: list[tuple[keras.Operation, keras.Operation]] = []
-        self.cut: list[tuple[keras.Operation, Step, Mapping[str, str]]] = []
         self.adapted: dict[tuple[Any, ...], keras.KerasTensor] = {}
-        self.free: set[str] = set()
 
     def rewrite(self, steps: list[Step], name: str) -> keras.Model:
         function = self.graph.function
@@ -293,8 +275,8 @@ class _Rewriter(Inserting):
             self._load(step, step.rebuilt)
         except Exception as error:
             if id(node.operation) in self.whole_layers:
-                raise _CannotCopy(node.operation) from error
-            if isinstance(step.rule, Barrier) or isinstance(error, _CannotCopy):
+                raise CannotCopy(node.operation) from error
+            if isinstance(step.rule, Barrier) or isinstance(error, CannotCopy):
                 raise
             reason = f"its rule fails: {type(error).__name__}: {error}"
             raise _CannotBuild(node.operation, reason) from error
@@ -306,60 +288,6 @@ class _Rewriter(Inserting):
             node.outputs, results, step.produced, strict=True
         ):
             self._set(tensor, result, produced)
-
-    def copy(
-        self, node: Node, config: Mapping[str, Any] | None = None
-    ) -> keras.Operation:
-        """The operation of a call anew; see `pgmpf_tf.rules.Builder`."""
-        old, config = node.operation, config or {}
-        key = id(old), type(old), repr(sorted(config.items()))
-        if key not in self.operations:
-            new = self._copied(node, config)
-            self.operations[key] = new
-            if new is not old:
-                self.unloaded.append((new, None))
-                self.named_operations[new.name] = new
-        return self.operations[key]
-
-    def _copied(self, node: Node, config: Mapping[str, Any]) -> keras.Operation:
-        old = node.operation
-        if self.reusable and old.name == node.name and old.name in self.free:
-            self.free.discard(old.name)
-            return old
-        name = self._name(node)
-        try:
-            if id(old) in self.uncopied:
-                raise _CannotCopy(old)
-            return type(old).from_config(old.get_config() | config | {"name": name})
-        except Exception:
-            if config or id(old) in self.whole_layers:
-                raise
-            if isinstance(old, keras.layers.Identity):  # made of an unknown policy
-                return keras.layers.Identity(name=name)
-            if name == old.name or name in self.named_operations:
-                return old  # what cannot be copied is used in both models
-            # It keeps its weights, under a name that is free. Keras' own copy() would
-            # save and load it.
-            new = object.__new__(type(old))
-            vars(new).update(
-                vars(old), name=name, _inbound_nodes=[], _outbound_nodes=[]
-            )
-            return new
-
-    def layer(
-        self,
-        node: Node,
-        kind: type[keras.layers.Layer],
-        config: Mapping[str, Any],
-        weights: Mapping[str, str],
-    ) -> keras.layers.Layer:
-        """Another layer in its place; see `pgmpf_tf.rules.Builder`."""
-        key = id(node.operation), kind, repr(sorted(config.items()))
-        if key not in self.operations:
-            new = kind(**config, name=self._name(node))
-            self.operations[key] = self.named_operations[new.name] = new
-            self.unloaded.append((new, weights))
-        return self.operations[key]
 
     def masks(self, node: Node) -> list[keras.KerasTensor]:
         """The new masks of a call; see `pgmpf_tf.rules.Builder`."""
@@ -390,49 +318,6 @@ class _Rewriter(Inserting):
         name = x._keras_history.operation.name
         return self.named(keras.ops.copy(x), f"{name}_unmasked")
 
-    def _load(self, step: Step, rebuilt: Rebuilt) -> None:
-        """Hands the weights to the layers that a call has made."""
-        for new, names in self.unloaded:
-            if rebuilt.weights is None:
-                self._load_whole(new, step.node.operation)
-                continue
-            if names is None:
-                names = {name: name for name in rebuilt.weights}
-            for name, old_name in names.items():
-                variable = part_of(new, name)
-                variable.assign(rebuilt.weights[old_name].reshape(variable.shape))
-            self.cut.append((new, step, names))
-        self.unloaded.clear()
-
-    def _load_whole(self, new: keras.Operation, old: keras.Operation) -> None:
-        if has_weights(old) and (
-            not has_weights(new) or new.weights[0] is not old.weights[0]
-        ):
-            if _specs(new) != _specs(old):
-                raise _CannotCopy(old)
-            new.set_weights([self.weights(variable) for variable in old.weights])
-            self.whole.append((new, old))
-            if hasattr(new, "finalize_state"):  # Normalization has copies of them
-                new.finalize_state()
-
-    def origins(self, small: keras.Model) -> list[Origin]:
-        """The origins of the weights of the model that `rewrite` made."""
-        found: list[Origin] = []
-        for new, old in self.whole:
-            found += whole_origins(new, old)
-        for new, step, names in self.cut:
-            found += cut_origins(new, step, names)
-        # A layer that could not be copied serves both models.
-        shared = {id(weight) for weight in self.graph.function.weights}
-        return found + [Origin(w, w) for w in small.weights if id(w) in shared]
-
-    def _name(self, node: Node) -> str:
-        """The call's name, once; then with a number that makes it unique."""
-        if node.name in self.free:
-            self.free.discard(node.name)
-            return node.name
-        return self.unique(node.name)
-
     def _adapt(self, tensor: Tensor, required: Array) -> keras.KerasTensor:
         """The new tensor with exactly the required channels: more, or fewer."""
         value, kept = self.tensors[id(tensor)], self.kept[id(tensor)]
@@ -447,10 +332,6 @@ class _Rewriter(Inserting):
                     self.adapted[key] = self.gather(value, axis, numbers)
                 value = self.adapted[key]
         return value
-
-
-def _specs(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
-    return [(weight.name, tuple(weight.shape)) for weight in layer.weights]
 
 
 @contextlib.contextmanager

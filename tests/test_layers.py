@@ -26,6 +26,7 @@ _LAYERS = [
     ["channels.analysis", "channels.elimination", "channels.origins"],
     ["profiling"],
     ["inserting"],
+    ["copying"],
     ["compaction"],
     ["folding"],
     ["backends"],
