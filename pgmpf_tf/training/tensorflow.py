@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
@@ -46,7 +47,7 @@ class MaskedTrainer(Trainer):
 
         def run(iterator: Any) -> Any:
             optimizer, metrics = self.optimizer, self._compile_metrics
-            if optimizer is not None and not optimizer.built:
+            if not (optimizer is None or optimizer.built) and _starts_alike(optimizer):
                 with keras.name_scope(optimizer.name, caller=optimizer):
                     optimizer.build(self.trainable_variables)
             if metrics is not None and not metrics.built:
@@ -125,3 +126,20 @@ def _scale_each(
 
     for variable, old, factor in zip(variables, before, by, strict=True):
         distribution.extended.update(variable, scale, args=(old, factor), group=False)
+
+
+def _starts_alike(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Whether what an optimizer remembers at first is the same whatever the weights.
+
+    ScheduleFreeAdamW starts from the weights themselves, which a build within the trace
+    of a step loses; but what plain Keras does is not for a wrapped model to mend.
+    """
+    first = []
+    for value in (0.0, 1.0):
+        try:
+            probe = type(optimizer).from_config(optimizer.get_config())
+            probe.build([keras.Variable(np.full((2, 2), value), name="probe")])
+        except Exception:  # whatever an optimizer of a user's own raises: nobody knows
+            return False
+        first.append([keras.ops.convert_to_numpy(v) for v in probe.variables])
+    return all(map(np.array_equal, *first))
