@@ -1,1 +1,1 @@
-"""What goes: selection by rate, budgets, costs, and the search."""
+"""What goes: by rate, budgets, costs, and the search."""

@@ -288,7 +288,7 @@ class _Shared:
             if mask is None:
                 joined.append(mask)
                 continue
-            key = id(node.operation), step.rule.slot(node, side, place)
+            key = id(node.operation), step.rule.role(node, side, place)
             known = self.kept.get(key, np.zeros(1, bool))
             union = _union(known, mask.ravel())
             if union.sum() > known.sum() or union.size > known.size:

@@ -21,7 +21,7 @@ BATCH = (17, 19)
 
 
 @dataclass(frozen=True)
-class Slot:
+class TracedTensor:
     """A tensor of an opened layer, of which both runs have one.
 
     Attributes:
@@ -41,7 +41,7 @@ class Slot:
 
 @dataclass(eq=False)
 class Call:
-    """A call in an opened layer, with `Slot`s for tensors.
+    """A call in an opened layer, with `TracedTensor`s for tensors.
 
     Attributes:
         operation: what is called, or what an opened layer consists of.
@@ -53,7 +53,7 @@ class Call:
     operation: keras.Operation | Opened
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outputs: list[Slot]
+    outputs: list[TracedTensor]
     reason: str = ""
 
 
@@ -66,12 +66,12 @@ class Opened:
         calls: the calls, in order.
         inner: what they make that the layer returns, flat.
         given: for the outermost layer: its arguments' tensors, by the number of their
-            slots.
+            tensors.
     """
 
     layer: keras.layers.Layer
     calls: list[Call]
-    inner: list[Slot]
+    inner: list[TracedTensor]
     given: dict[int, Tensor] = field(default_factory=dict)
 
 
@@ -106,12 +106,12 @@ class Merge:
 
     def __init__(self, closed: dict[int, str], passing: set[int]) -> None:
         self._closed, self._passing = closed, passing
-        self._slots: dict[int, Slot] = {}
-        self._others: dict[int, Slot] = {}
+        self._traced: dict[int, TracedTensor] = {}
+        self._others: dict[int, TracedTensor] = {}
         self._makers: dict[int, Call] = {}
 
-    def given(self, a: keras.KerasTensor, b: keras.KerasTensor) -> Slot:
-        """The slot of a tensor that both runs are given."""
+    def given(self, a: keras.KerasTensor, b: keras.KerasTensor) -> TracedTensor:
+        """The tensor that both runs are given."""
         return self._pair(a, b)
 
     def made(self, first: Run, second: Run) -> None:
@@ -120,17 +120,17 @@ class Merge:
             other = second.sources.get(key)
             if other is None:
                 continue  # the runs differ: that will be seen where it is used
-            slot = self._pair(weight.symbol, other.symbol)
+            traced = self._pair(weight.symbol, other.symbol)
             name = f"{weight.layer.name}_{weight.variable.name}"
-            source = Source(weight.variable, slot.dtype, name)
-            self._makers[slot.number] = Call(source, (), {}, [slot])
+            source = Source(weight.variable, traced.dtype, name)
+            self._makers[traced.number] = Call(source, (), {}, [traced])
         for (symbol, values), (twin, again) in zip(
             first.constants, second.constants, strict=False
         ):
             if np.array_equal(values, again):
-                slot = self._pair(symbol, twin)
+                traced = self._pair(symbol, twin)
                 constant = Constant(values, "constant")
-                self._makers[slot.number] = Call(constant, (), {}, [slot])
+                self._makers[traced.number] = Call(constant, (), {}, [traced])
 
     def opened(self, a: Entered, b: Entered) -> Opened:
         """One layer that both runs have entered."""
@@ -159,11 +159,13 @@ class Merge:
 
     def _made_first(self, arguments: Any) -> list[Call]:
         """The calls that make weights and constants, before these are used first."""
-        slots = [leaf for leaf in tree.flatten(arguments) if isinstance(leaf, Slot)]
+        tensors = [
+            leaf for leaf in tree.flatten(arguments) if isinstance(leaf, TracedTensor)
+        ]
         return [
-            self._makers.pop(slot.number)
-            for slot in slots
-            if slot.number in self._makers
+            self._makers.pop(traced.number)
+            for traced in tensors
+            if traced.number in self._makers
         ]
 
     def _call(self, a: Recorded, b: Recorded) -> Call:
@@ -198,7 +200,7 @@ class Merge:
             operation.name = to_snake_case(type(operation).__name__)
         return Call(operation, args, kwargs, outputs)
 
-    def _outputs(self, a: Recorded, b: Recorded) -> list[Slot]:
+    def _outputs(self, a: Recorded, b: Recorded) -> list[TracedTensor]:
         if len(a.outputs) != len(b.outputs):
             raise _Differs(_IN_TRAINING)
         return [self._pair(x, y) for x, y in zip(a.outputs, b.outputs, strict=True)]
@@ -216,10 +218,10 @@ class Merge:
         if isinstance(a, (list, tuple)) and type(a) is type(b) and len(a) == len(b):
             return type(a)(self._merged(x, y) for x, y in zip(a, b, strict=True))
         if isinstance(a, keras.KerasTensor):
-            slot = self._slots.get(id(a))
-            if slot is None or self._others.get(id(b)) is not slot:
+            traced = self._traced.get(id(a))
+            if traced is None or self._others.get(id(b)) is not traced:
                 raise _Differs(_IN_TRAINING)
-            return slot
+            return traced
         if isinstance(a, keras.Variable):
             raise _Differs("its call() uses a weight of another layer")
         if keras.ops.is_tensor(a) or isinstance(a, np.ndarray):
@@ -242,10 +244,10 @@ class Merge:
             raise _Differs(_BY_BATCH)
         return a
 
-    def _pair(self, a: keras.KerasTensor, b: keras.KerasTensor) -> Slot:
-        """The slot of two symbols that are the same tensor."""
-        if id(a) in self._slots:
-            return self._slots[id(a)]
+    def _pair(self, a: keras.KerasTensor, b: keras.KerasTensor) -> TracedTensor:
+        """The tensor that two symbols stand for."""
+        if id(a) in self._traced:
+            return self._traced[id(a)]
         if len(a.shape) != len(b.shape) or a.dtype != b.dtype:
             raise _Differs(_IN_TRAINING)
         shape, batch, copies = [], [], 1
@@ -254,13 +256,15 @@ class Merge:
             if m != n and m is not None and m * BATCH[1] == n * BATCH[0]:
                 batch.append(axis)
                 copies = m // BATCH[0]
-        slot = Slot(len(self._slots), tuple(shape), a.dtype, tuple(batch), copies)
-        self._slots[id(a)] = self._others[id(b)] = slot
-        return slot
+        traced = TracedTensor(
+            len(self._traced), tuple(shape), a.dtype, tuple(batch), copies
+        )
+        self._traced[id(a)] = self._others[id(b)] = traced
+        return traced
 
 
 def _operation(
-    a: keras.Operation, b: keras.Operation, args: Any, outputs: list[Slot]
+    a: keras.Operation, b: keras.Operation, args: Any, outputs: list[TracedTensor]
 ) -> keras.Operation:
     """An operation that does what it does in both runs, for any batch."""
     kind = type(a).__name__
@@ -275,7 +279,7 @@ def _operation(
     source = args[0] if args else None
     if (
         kind in ("BroadcastTo", "Tile", "Repeat")
-        and isinstance(source, Slot)
+        and isinstance(source, TracedTensor)
         and out.batch == (0,)
         and None not in out.shape[1:]
         and out.copies == 1
@@ -285,7 +289,7 @@ def _operation(
         return BatchBroadcast(out.shape, "broadcast")
     if (
         kind == "BroadcastTo"
-        and isinstance(source, Slot)
+        and isinstance(source, TracedTensor)
         and (source.shape, source.copies) == (out.shape, out.copies)
     ):
         return keras.layers.Identity(name=a.name)
@@ -297,7 +301,7 @@ def _follows_training(name: str, a: Any, b: Any) -> bool:
     return name == "training" and a is False and b is True
 
 
-def _as_item(x: Slot, starts: Any, sizes: Any) -> tuple[Any, ...]:
+def _as_item(x: TracedTensor, starts: Any, sizes: Any) -> tuple[Any, ...]:
     """What `x[...]` is called with where `ops.slice` was."""
     starts, sizes = map(_whole_numbers, (starts, sizes))
     return x, tuple(
@@ -323,13 +327,13 @@ def _settings(operation: keras.Operation) -> dict[str, Any]:
     }
 
 
-def _reshape(operation: Any, source: Any, out: Slot) -> keras.Operation:
+def _reshape(operation: Any, source: Any, out: TracedTensor) -> keras.Operation:
     """A reshape that leaves open what the runs have different."""
     unknown = [axis for axis, size in enumerate(out.shape) if size is None]
     shape = [-1 if size is None else size for size in out.shape]
     if len(unknown) < 2:
         return type(operation)(tuple(shape), name=operation.name)
-    alike = isinstance(source, Slot) and (source.batch, source.copies) == (
+    alike = isinstance(source, TracedTensor) and (source.batch, source.copies) == (
         out.batch,
         out.copies,
     )

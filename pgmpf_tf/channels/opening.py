@@ -16,7 +16,7 @@ from keras import tree
 
 from pgmpf_tf.channels.arrays import NoRule
 from pgmpf_tf.channels.masks import carry_masks, with_masks
-from pgmpf_tf.channels.merging import BATCH, Call, Merge, Opened, Slot
+from pgmpf_tf.channels.merging import BATCH, Call, Merge, Opened, TracedTensor
 from pgmpf_tf.channels.nodes import Arguments, Node, Tensor, takes_context
 from pgmpf_tf.channels.stand_ins import Passing, Source
 from pgmpf_tf.channels.tracing import Run
@@ -110,15 +110,15 @@ class _Opening:
                 )
             else:
                 outputs = self._call(call, (args, kwargs), prefix, within)
-            for slot, tensor in zip(call.outputs, outputs, strict=True):
-                self.tensors[slot.number] = tensor
-        outputs = [self.tensors[slot.number] for slot in opened.inner]
+            for traced, tensor in zip(call.outputs, outputs, strict=True):
+                self.tensors[traced.number] = tensor
+        outputs = [self.tensors[traced.number] for traced in opened.inner]
         # The layer itself may hang masks on what it returns.
         self.nodes += carry_masks(Node(opened.layer, *arguments, outputs))
         return outputs
 
     def _of(self, leaf: Any) -> Any:
-        if not isinstance(leaf, Slot):
+        if not isinstance(leaf, TracedTensor):
             return leaf
         return self.matrices.get(leaf.number) or self.tensors[leaf.number]
 
@@ -145,8 +145,8 @@ class _Opening:
         kwargs |= {k: v for k, v in self.context.items() if takes_context(operation, k)}
         args, kwargs = with_masks(operation, (args, kwargs))
         outputs = [
-            Tensor(slot.shape, slot.dtype, batch=slot.batch, copies=slot.copies)
-            for slot in call.outputs
+            Tensor(traced.shape, traced.dtype, batch=traced.batch, copies=traced.copies)
+            for traced in call.outputs
         ]
         node = Node(operation, args, kwargs, outputs, prefix + name, call.reason)
         node.within = within
@@ -177,7 +177,7 @@ def _only_multiplied_by(opened: Opened) -> dict[int, Source]:
     """The weights by which tensors are multiplied as by matrices, and nothing else.
 
     Returns:
-        By the number of its slot, each of them.
+        By the number of its tensor, each of them.
     """
     makers: dict[int, Source] = {}
     others: set[int] = set()
@@ -189,14 +189,20 @@ def _only_multiplied_by(opened: Opened) -> dict[int, Source]:
                 makers[call.outputs[0].number] = operation
             if type(operation).__name__ in ("Matmul", "Dot") and len(call.args) == 2:
                 x, matrix = call.args
-                if isinstance(x, Slot) and x.batch and isinstance(matrix, Slot):
+                if (
+                    isinstance(x, TracedTensor)
+                    and x.batch
+                    and isinstance(matrix, TracedTensor)
+                ):
                     used = (x,), {}
             others.update(
-                leaf.number for leaf in tree.flatten(used) if isinstance(leaf, Slot)
+                leaf.number
+                for leaf in tree.flatten(used)
+                if isinstance(leaf, TracedTensor)
             )
             if isinstance(operation, Opened):
                 visit(operation)
-        others.update(slot.number for slot in opened.inner)
+        others.update(traced.number for traced in opened.inner)
 
     visit(opened)
     return {n: source for n, source in makers.items() if n not in others}

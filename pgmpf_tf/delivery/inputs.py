@@ -27,12 +27,12 @@ class Parts:
 
     Attributes:
         training: to measure on and to mend with.
-        selection: to tell when mending is best.
+        validation: to tell when mending is best.
         held_out: to say in the end how good the small network is.
     """
 
     training: Arrays
-    selection: Arrays
+    validation: Arrays
     held_out: Arrays
 
 
@@ -100,7 +100,7 @@ def read(
 
 
 def split(arrays: Arrays, seed: int) -> Parts:
-    """70 % for training, 10 % for selection, 20 % held out, at random."""
+    """70 % for training, 10 % for validation, 20 % held out, at random."""
     count = samples.size(arrays)
     order = np.random.default_rng(seed).permutation(count)
     held, selected = math.ceil(0.2 * count), math.ceil(0.1 * count)

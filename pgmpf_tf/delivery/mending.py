@@ -27,8 +27,8 @@ class Progress:
 
     Attributes:
         seconds: spent in training.
-        best: the least distance to the dense network on the selection.
-        history: per epoch the distance in training (`loss`) and on the selection
+        best: the least distance to the dense network on the validation samples.
+        history: per epoch the distance in training (`loss`) and validation
             (`val_loss`).
     """
 
@@ -47,7 +47,7 @@ class Progress:
 def mend(
     model: keras.Model,
     training: tuple[Any, Any],
-    selection: tuple[Any, Any],
+    validation: tuple[Any, Any],
     loss: Any,
     seconds: float,
     folder: Path,
@@ -63,7 +63,7 @@ def mend(
     Args:
         model: the small network, as it is before mending.
         training: inputs, and what the dense network gives before its last activations.
-        selection: others, on which the best epoch is found.
+        validation: others, on which the best epoch is found.
         loss: what `compile` takes: how far outputs are from the dense network's.
         seconds: of training, in all runs together.
         folder: where to save.
@@ -81,8 +81,8 @@ def mend(
     _as_in_inference(student)
     student.compile(keras.optimizers.Adam(LEARNING_RATE), loss)
     if math.isinf(progress.best):
-        _keep_if_better(student, selection, progress, folder)
-    clock = _Clock(progress, selection, seconds, folder, say)
+        _keep_if_better(student, validation, progress, folder)
+    clock = _Clock(progress, validation, seconds, folder, say)
     if not clock.over:
         student.fit(
             *training,
@@ -110,15 +110,15 @@ def _as_in_inference(model: keras.Model) -> None:
             layer.rate = 0.0
 
 
-# By less, the selection may prefer what other samples do not.
+# By less, these samples may prefer what other samples do not.
 _CLEARLY_BETTER = 0.97
 
 
 def _keep_if_better(
-    model: keras.Model, selection: tuple[Any, Any], progress: Progress, folder: Path
+    model: keras.Model, validation: tuple[Any, Any], progress: Progress, folder: Path
 ) -> float:
-    """The distance on the selection; a network that is better than all is kept."""
-    distance = model.evaluate(*selection, verbose=0, return_dict=True)["loss"]
+    """The distance in validation; a network that is better than all is kept."""
+    distance = model.evaluate(*validation, verbose=0, return_dict=True)["loss"]
     clearly = distance < _CLEARLY_BETTER * progress.best
     if clearly or not (folder / "best.keras").exists():
         progress.best = distance
@@ -137,13 +137,13 @@ class _Clock(keras.callbacks.Callback):
     def __init__(
         self,
         progress: Progress,
-        selection: tuple[Any, Any],
+        validation: tuple[Any, Any],
         seconds: float,
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._progress, self._selection = progress, selection
+        self._progress, self._validation = progress, validation
         self._limit, self._folder, self._say = seconds, folder, say
         self._last = self._saved = time.monotonic()
 
@@ -178,7 +178,7 @@ class _Clock(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Holds the network against the dense one."""
         distance = _keep_if_better(
-            self.model, self._selection, self._progress, self._folder
+            self.model, self._validation, self._progress, self._folder
         )
         history = self._progress.history
         history["loss"].append(float((logs or {}).get("loss", math.nan)))

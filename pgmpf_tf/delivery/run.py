@@ -194,12 +194,12 @@ class _Run:
         # What the network gives before its last activations.
         self.judge = without_last_activations(self.dense)
         self.parts = inputs.split(arrays, self.seed)
-        self.x, self.x_selection = (
+        self.x, self.x_validation = (
             packed(self.signature, part)
-            for part in (self.parts.training, self.parts.selection)
+            for part in (self.parts.training, self.parts.validation)
         )
-        self.y, self.y_selection = (
-            self.judge.predict(part, verbose=0) for part in (self.x, self.x_selection)
+        self.y, self.y_validation = (
+            self.judge.predict(part, verbose=0) for part in (self.x, self.x_validation)
         )
         self.loss = losses(self.judge, self.y)
         self.settings = {
@@ -251,7 +251,7 @@ class _Run:
 
         def note() -> None:
             figures = network.evaluate(
-                self.x_selection, self.y_selection, verbose=0, return_dict=True
+                self.x_validation, self.y_validation, verbose=0, return_dict=True
             )
             found.append((float(figures["loss"]), network.get_weights()))
 
@@ -271,7 +271,7 @@ class _Run:
         small, progress = mending.mend(
             small,
             (self.x, self.y),
-            (self.x_selection, self.y_selection),
+            (self.x_validation, self.y_validation),
             self.loss,
             seconds,
             folder,

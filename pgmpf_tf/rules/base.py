@@ -166,10 +166,10 @@ class Rule(abc.ABC):
         """What takes the place of the call, on inputs that hold only `cut.inputs`."""
         return narrower(node)
 
-    def slot(self, node: Node, side: str, place: int) -> tuple[str, int]:
+    def role(self, node: Node, side: str, place: int) -> tuple[str, int]:
         """What an input or output is to a layer that is called several times.
 
-        The calls of a layer keep the same channels of what is in the same slot.
+        The calls of a layer keep the same channels of what has the same role.
 
         Args:
             node: the call.

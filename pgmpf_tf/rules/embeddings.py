@@ -97,7 +97,7 @@ class ReversibleEmbedding(Embedding):
             return layer._embeddings, 1
         return layer.reverse_embeddings, 0
 
-    def slot(self, node: Node, side: str, place: int) -> tuple[str, int]:
+    def role(self, node: Node, side: str, place: int) -> tuple[str, int]:
         reads_width = (side == "in") == self._reverse(node)
         return ("width" if reads_width else side), place
 

@@ -54,8 +54,8 @@ class Guarded(Rule):
     def rebuild(self, node: Node, weights: Weights, cut: Cut) -> Rebuilt:
         return _guarded(lambda: self.rule.rebuild(node, weights, cut))
 
-    def slot(self, node: Node, side: str, place: int) -> tuple[str, int]:
-        return _guarded(lambda: self.rule.slot(node, side, place))
+    def role(self, node: Node, side: str, place: int) -> tuple[str, int]:
+        return _guarded(lambda: self.rule.role(node, side, place))
 
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         return _guarded(lambda: self.rule.macs(node, sizes))

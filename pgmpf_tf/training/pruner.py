@@ -1,4 +1,4 @@
-"""Moves the masks: scores, selection, and the pruning operation on the weights."""
+"""Moves the masks: scores, ranking, and the pruning operation on the weights."""
 
 from __future__ import annotations
 
