@@ -168,6 +168,7 @@ def test_min_keep_and_fixed_rates_and_round_to():
 
 
 def test_a_latency_budget_is_measured_and_shown(capsys):
+    pytest.importorskip("tensorflow")  # writes the files that are timed
     # Large enough that time follows size on any machine.
     image = keras.Input((32, 32, 8))
     x = image
