@@ -46,6 +46,7 @@ def collect(folder: Path) -> list[Record]:
     for path in sorted(folder.rglob("result.json")):
         variant = path.relative_to(folder).parts[0]
         result = json.loads(path.read_text("utf-8"))
+        result["settings"] = _without_folder(result["settings"], folder)
         seed = result["settings"]["seed"]
         if variant == BASELINE:
             costs[seed] = _cost(result, pruned=False)
@@ -68,6 +69,15 @@ def collect(folder: Path) -> list[Record]:
     for seed, base in dense.items():
         base["cost"] = costs.get(seed, base["cost"])
     return [*dense.values(), *records]
+
+
+def _without_folder(settings: Record, folder: Path) -> Record:
+    """Settings that name files of the sweep as seen from its folder, wherever it is."""
+    start = f"{folder}/"
+    return {
+        name: value.removeprefix(start) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
 
 
 def _record(result: Record, variant: str, network: str) -> Record:

@@ -1,5 +1,7 @@
 import json
+import re
 import statistics
+from pathlib import Path
 
 import pytest
 from matplotlib import image
@@ -187,7 +189,8 @@ def folder(tmp_path):
         "small": {"accuracy": 0.8, "conv_macs": 250, "params": 40},
         "masked": {"accuracy": 0.81},
     }
-    settings = {"rate": 0.7, "budget": [], "seed": 1, "model": "net"}
+    dense = str(tmp_path / "sweep" / "baseline" / "seed1" / "dense.keras")
+    settings = {"rate": 0.7, "budget": [], "seed": 1, "model": "net", "baseline": dense}
     spent = {"macs": 9e9, "seconds": 60, "processor_seconds": 90, "load": 2.0}
     # The network shrank under way: the rest of its training is a stage of its own.
     cost = {
@@ -255,6 +258,15 @@ def test_every_network_of_a_run_is_collected(folder):
     assert rows["pgmpf"]["accuracies"] == accuracies
     assert [name for name, row in rows.items() if row["pruned"]] == ["pgmpf"]
     assert sweep_records.sweep_of(folder) == {"reference": "pgmpf"}
+
+
+def test_no_path_of_this_machine_is_recorded(folder, tmp_path):
+    for row in sweep_records.collect(folder):
+        assert row["settings"]["baseline"] == "baseline/seed1/dense.keras"
+        assert str(tmp_path) not in json.dumps(row)
+    results = Path(tables.__file__).parent / "results"
+    for path in results.rglob("*.json"):
+        assert not re.search(r'"/\w', path.read_text("utf-8")), path
 
 
 def test_figures_are_drawn(records, tmp_path):
