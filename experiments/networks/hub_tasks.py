@@ -10,18 +10,24 @@ from typing import Any
 
 import keras
 
-from experiments.networks.hub import SIZE, STEPS, TEXT, TOKENS, VISION, randomize
+from experiments.networks.hub import SIZE, STEPS, VISION, randomize
+from experiments.networks.hub_images import (
+    CLASSES,
+    TOKEN_SIZES,
+    backbone_of,
+    basnet,
+    cspnet,
+    d_fine,
+    deeplab,
+    depth_anything,
+    library,
+    mobilenet_v5,
+    retinanet,
+    sam,
+    segformer,
+    xception,
+)
 
-CLASSES = 5
-_TOKEN_SIZES = {"vocabulary_size": TOKENS}
-_PYRAMID = {
-    "input_conv_filters": [64],
-    "input_conv_kernel_sizes": [3],
-    "stackwise_num_filters": [64, 32, 48, 64],
-    "stackwise_num_blocks": [1, 1, 1, 1],
-    "stackwise_num_strides": [1, 2, 2, 2],
-    "block_type": "basic_block",
-}
 _EXPERTS = {
     "num_layers": 2,
     "num_query_heads": 4,
@@ -33,181 +39,8 @@ _EXPERTS = {
 }
 
 
-def _hub() -> Any:
-    import keras_hub  # an extra: only these need it
-
-    return keras_hub
-
-
-def _backbone(name: str, **options: Any) -> keras.Model:
-    kind = getattr(_hub().models, f"{name}Backbone")
-    if name in VISION:
-        return kind(**VISION[name] | options)
-    return kind(**_TOKEN_SIZES | TEXT[name] | options)
-
-
-def _resnet(size: int | None) -> keras.Model:
-    kind = _hub().models.ResNetBackbone
-    return kind(image_shape=(size, size, 3), **_PYRAMID)
-
-
-def _hgnet(size: int) -> keras.Model:
-    return _hub().models.HGNetV2Backbone(
-        stem_channels=[3, 8, 16],
-        stackwise_stage_filters=[
-            [16, 8, 16, 1, 3, 3],
-            [16, 8, 24, 1, 3, 3],
-            [24, 8, 32, 1, 3, 5],
-            [32, 8, 48, 1, 3, 5],
-        ],
-        apply_downsample=[False, True, True, True],
-        use_lightweight_conv_block=[False, False, True, True],
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[16, 24, 32, 48],
-        embedding_size=16,
-        use_learnable_affine_block=False,
-        hidden_act="relu",
-        image_shape=(size, size, 3),
-        out_features=["stage3", "stage4"],
-    )
-
-
-def _retinanet() -> keras.Model:
-    models = _hub().models
-    backbone = models.RetinaNetBackbone(
-        image_encoder=_resnet(64),
-        min_level=3,
-        max_level=5,
-        use_p5=False,
-        image_shape=(64, 64, 3),
-    )
-    return models.RetinaNetObjectDetector(
-        backbone=backbone,
-        num_classes=CLASSES,
-        bounding_box_format="yxyx",
-        pre_logits_num_conv_layers=2,
-    )
-
-
-def _d_fine() -> keras.Model:
-    models, size = _hub().models, 64
-    backbone = models.DFineBackbone(
-        backbone=_hgnet(size),
-        decoder_in_channels=[16, 16],
-        encoder_hidden_dim=16,
-        num_denoising=0,
-        num_labels=CLASSES,
-        hidden_dim=16,
-        learn_initial_query=False,
-        num_queries=6,
-        anchor_image_size=(size, size),
-        feat_strides=[16, 32],
-        num_feature_levels=2,
-        encoder_in_channels=[32, 48],
-        encode_proj_layers=[1],
-        num_attention_heads=4,
-        encoder_ffn_dim=24,
-        num_encoder_layers=1,
-        hidden_expansion=0.5,
-        depth_multiplier=0.5,
-        eval_idx=-1,
-        num_decoder_layers=2,
-        decoder_attention_heads=4,
-        decoder_ffn_dim=24,
-        decoder_n_points=[2, 2],
-        lqe_hidden_dim=16,
-        num_lqe_layers=2,
-        out_features=["stage3", "stage4"],
-        image_shape=(size, size, 3),
-        seed=0,
-    )
-    return models.DFineObjectDetector(backbone=backbone, num_classes=CLASSES)
-
-
-def _deeplab() -> keras.Model:
-    models = _hub().models
-    backbone = models.DeepLabV3Backbone(
-        image_encoder=_resnet(64),
-        projection_filters=16,
-        low_level_feature_key="P2",
-        spatial_pyramid_pooling_key="P4",
-        upsampling_size=4,
-        dilation_rates=[1, 2],
-        image_shape=(64, 64, 3),
-    )
-    return models.DeepLabV3ImageSegmenter(backbone=backbone, num_classes=CLASSES)
-
-
-def _segformer() -> keras.Model:
-    models = _hub().models
-    encoder = models.MiTBackbone(
-        image_shape=(64, 64, 3),
-        layerwise_depths=[1, 1, 1, 1],
-        num_layers=4,
-        layerwise_num_heads=[2, 2, 4, 4],
-        layerwise_sr_ratios=[4, 2, 1, 1],
-        max_drop_path_rate=0.1,
-        layerwise_patch_sizes=[7, 3, 3, 3],
-        layerwise_strides=[4, 2, 2, 2],
-        hidden_dims=[8, 16, 24, 32],
-    )
-    backbone = models.SegFormerBackbone(image_encoder=encoder, projection_filters=16)
-    return models.SegFormerImageSegmenter(backbone=backbone, num_classes=CLASSES)
-
-
-def _sam() -> keras.Model:
-    hub = _hub()
-    backbone = hub.models.SAMBackbone(
-        image_encoder=_backbone("ViTDet"),
-        prompt_encoder=hub.layers.SAMPromptEncoder(
-            hidden_size=8,
-            image_embedding_size=(SIZE // 8, SIZE // 8),
-            input_image_size=(SIZE, SIZE),
-            mask_in_channels=16,
-        ),
-        mask_decoder=hub.layers.SAMMaskDecoder(
-            num_layers=2,
-            hidden_size=8,
-            intermediate_dim=24,
-            num_heads=4,
-            embedding_dim=8,
-            num_multimask_outputs=3,
-            iou_head_depth=3,
-            iou_head_hidden_dim=8,
-        ),
-    )
-    return hub.models.SAMImageSegmenter(backbone=backbone)
-
-
-def _basnet() -> keras.Model:
-    models = _hub().models
-    backbone = models.BASNetBackbone(
-        _resnet(None), num_classes=1, image_shape=(64, 64, 3), projection_filters=64
-    )
-    return models.BASNetImageSegmenter(backbone)
-
-
-def _depth_anything() -> keras.Model:
-    models = _hub().models
-    backbone = models.DepthAnythingBackbone(
-        image_encoder=_backbone(
-            "DINOV2",
-            num_layers=4,
-            image_shape=(64, 64, 3),
-            position_embedding_shape=(64, 64, 3),
-        ),
-        reassemble_factors=[4, 2, 1, 0.5],
-        neck_hidden_dims=[8, 8, 16, 16],
-        fusion_hidden_dim=8,
-        head_hidden_dim=8,
-        head_in_index=-1,
-        feature_keys=["stage1", "stage2", "stage3", "stage4"],
-    )
-    return models.DepthAnythingDepthEstimator(backbone=backbone)
-
-
 def _towers(kind: str) -> tuple[keras.Model, keras.Model]:
-    models = _hub().models
+    models = library().models
     sizes = {"num_layers": 2, "num_heads": 4, "intermediate_dim": 24}
     width = 16
     vision = getattr(models, f"{kind}VisionEncoder")(
@@ -217,7 +50,7 @@ def _towers(kind: str) -> tuple[keras.Model, keras.Model]:
         embedding_dim=width,
         hidden_dim=width,
         max_sequence_length=STEPS,
-        **_TOKEN_SIZES,
+        **TOKEN_SIZES,
         **sizes,
     )
     return vision, text
@@ -225,15 +58,15 @@ def _towers(kind: str) -> tuple[keras.Model, keras.Model]:
 
 def _clip() -> keras.Model:
     vision, text = _towers("CLIP")
-    return _hub().models.CLIPBackbone(vision, text, projection_dim=12)
+    return library().models.CLIPBackbone(vision, text, projection_dim=12)
 
 
 def _siglip() -> keras.Model:
-    return _hub().models.SigLIPBackbone(*_towers("SigLIP"))
+    return library().models.SigLIPBackbone(*_towers("SigLIP"))
 
 
 def _flux() -> keras.Model:
-    return _hub().models.FluxBackbone(
+    return library().models.FluxBackbone(
         input_channels=8,
         hidden_size=32,
         mlp_ratio=2.0,
@@ -285,17 +118,17 @@ def _vae() -> keras.Model:
 
 def _whisper() -> keras.Model:
     sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 16, "intermediate_dim": 24}
-    return _hub().models.WhisperBackbone(
+    return library().models.WhisperBackbone(
         num_mels=8,
         max_encoder_sequence_length=2 * STEPS,
         max_decoder_sequence_length=STEPS,
-        **_TOKEN_SIZES,
+        **TOKEN_SIZES,
         **sizes,
     )
 
 
 def _moonshine() -> keras.Model:
-    models = _hub().models
+    models = library().models
     backbone = models.MoonshineBackbone(
         filter_dim=16,
         encoder_num_layers=2,
@@ -304,13 +137,13 @@ def _moonshine() -> keras.Model:
         intermediate_dim=24,
         encoder_num_heads=4,
         decoder_num_heads=4,
-        **_TOKEN_SIZES,
+        **TOKEN_SIZES,
     )
     return models.MoonshineAudioToText(backbone=backbone)
 
 
 def _pali_gemma() -> keras.Model:
-    models = _hub().models
+    models = library().models
     backbone = models.PaliGemmaBackbone(
         image_size=SIZE,
         num_layers=2,
@@ -324,13 +157,13 @@ def _pali_gemma() -> keras.Model:
         vit_hidden_dim=16,
         vit_num_layers=2,
         vit_intermediate_dim=24,
-        **_TOKEN_SIZES,
+        **TOKEN_SIZES,
     )
     return models.PaliGemmaCausalLM(backbone=backbone, preprocessor=None)
 
 
 def _t5_gemma() -> keras.Model:
-    models = _hub().models
+    models = library().models
     sides = {
         f"{side}_{name}": value
         for side in ("encoder", "decoder")
@@ -344,102 +177,44 @@ def _t5_gemma() -> keras.Model:
             "layer_types": ["full_attention"] * 2,
         }.items()
     }
-    backbone = models.T5GemmaBackbone(**_TOKEN_SIZES, **sides)
+    backbone = models.T5GemmaBackbone(**TOKEN_SIZES, **sides)
     return models.T5GemmaSeq2SeqLM(backbone=backbone)
-
-
-def _cspnet() -> keras.Model:
-    models = _hub().models
-    backbone = models.CSPNetBackbone(
-        stem_filters=16,
-        stem_kernel_size=3,
-        stem_strides=1,
-        stackwise_depth=[1, 2],
-        stackwise_strides=[1, 2],
-        stackwise_num_filters=[16, 32],
-        block_type="dark_block",
-        stage_type="dark",
-        bottle_ratio=[0.5],
-        image_shape=(SIZE, SIZE, 3),
-    )
-    return models.CSPNetImageClassifier(backbone=backbone, num_classes=CLASSES)
-
-
-def _xception() -> keras.Model:
-    models = _hub().models
-    backbone = models.XceptionBackbone(
-        stackwise_conv_filters=[[16, 24], [24, 32], [48, 64]],
-        stackwise_pooling=[True, True, False],
-        image_shape=(SIZE, SIZE, 3),
-    )
-    return models.XceptionImageClassifier(backbone=backbone, num_classes=CLASSES)
-
-
-def _mobilenet_v5() -> keras.Model:
-    models = _hub().models
-    kinds = [["er"], ["uir", "uir"], ["mqa"]]
-
-    def every(**values: Any) -> list[list[Any]]:
-        return [[values.get(kind, 0) for kind in stage] for stage in kinds]
-
-    backbone = models.MobileNetV5Backbone(
-        stackwise_block_types=kinds,
-        stackwise_num_blocks=[1, 2, 1],
-        stackwise_num_filters=[[16], [24, 24], [24]],
-        stackwise_strides=[[2], [2, 1], [1]],
-        stackwise_act_layers=[["relu"], ["relu", "relu"], ["relu"]],
-        stackwise_exp_ratios=every(er=2.0, uir=2.0),
-        stackwise_se_ratios=every(),
-        stackwise_dw_kernel_sizes=every(uir=5, mqa=3),
-        stackwise_dw_start_kernel_sizes=every(),
-        stackwise_dw_end_kernel_sizes=every(),
-        stackwise_exp_kernel_sizes=every(er=3),
-        stackwise_pw_kernel_sizes=every(er=1),
-        stackwise_num_heads=every(mqa=4),
-        stackwise_key_dims=every(mqa=8),
-        stackwise_value_dims=every(mqa=8),
-        stackwise_kv_strides=every(mqa=1),
-        stackwise_use_cpe=[[False], [False, False], [False]],
-        use_msfa=False,
-        image_shape=(SIZE, SIZE, 3),
-    )
-    return models.MobileNetV5ImageClassifier(backbone=backbone, num_classes=CLASSES)
 
 
 def _classifier(name: str) -> Callable[[], keras.Model]:
     kind = "Image" if name in VISION else "Text"
 
     def build() -> keras.Model:
-        task = getattr(_hub().models, f"{name}{kind}Classifier")
+        task = getattr(library().models, f"{name}{kind}Classifier")
         extra = {"preprocessor": None} if name == "HGNetV2" else {}
-        return task(backbone=_backbone(name), num_classes=CLASSES, **extra)
+        return task(backbone=backbone_of(name), num_classes=CLASSES, **extra)
 
     return build
 
 
 def _task(name: str, kind: str) -> Callable[[], keras.Model]:
     def build() -> keras.Model:
-        return getattr(_hub().models, f"{name}{kind}")(backbone=_backbone(name))
+        return getattr(library().models, f"{name}{kind}")(backbone=backbone_of(name))
 
     return build
 
 
 def _experts(name: str, **sizes: Any) -> Callable[[], keras.Model]:
     def build() -> keras.Model:
-        backbone = getattr(_hub().models, f"{name}Backbone")(**_TOKEN_SIZES, **sizes)
-        return getattr(_hub().models, f"{name}CausalLM")(backbone=backbone)
+        backbone = getattr(library().models, f"{name}Backbone")(**TOKEN_SIZES, **sizes)
+        return getattr(library().models, f"{name}CausalLM")(backbone=backbone)
 
     return build
 
 
 TASKS: dict[str, Callable[[], keras.Model]] = {
-    "RetinaNet detector": _retinanet,
-    "D-FINE detector": _d_fine,
-    "DeepLabV3 segmenter": _deeplab,
-    "SegFormer segmenter": _segformer,
-    "SAM segmenter": _sam,
-    "BASNet segmenter": _basnet,
-    "DepthAnything": _depth_anything,
+    "RetinaNet detector": retinanet,
+    "D-FINE detector": d_fine,
+    "DeepLabV3 segmenter": deeplab,
+    "SegFormer segmenter": segformer,
+    "SAM segmenter": sam,
+    "BASNet segmenter": basnet,
+    "DepthAnything": depth_anything,
     "CLIP": _clip,
     "SigLIP": _siglip,
     "Flux": _flux,
@@ -449,9 +224,9 @@ TASKS: dict[str, Callable[[], keras.Model]] = {
     "Moonshine audio to text": _moonshine,
     "PaliGemma": _pali_gemma,
     "T5Gemma": _t5_gemma,
-    "CSPNet classifier": _cspnet,
-    "Xception classifier": _xception,
-    "MobileNetV5 classifier": _mobilenet_v5,
+    "CSPNet classifier": cspnet,
+    "Xception classifier": xception,
+    "MobileNetV5 classifier": mobilenet_v5,
     "Mixtral": _experts("Mixtral", **_EXPERTS),
     "Qwen MoE": _experts(
         "QwenMoe",
