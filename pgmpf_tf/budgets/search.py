@@ -6,7 +6,6 @@ first k of them gets smaller as k grows, so k is found by bisection.
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
 
@@ -16,13 +15,10 @@ import numpy as np
 from pgmpf_tf._checks import received
 from pgmpf_tf.budgets import removals
 from pgmpf_tf.budgets.budget import Budget
-from pgmpf_tf.budgets.costs import Cost, CostModel
-from pgmpf_tf.budgets.latency import LatencyTable
+from pgmpf_tf.budgets.candidates import Candidates, Networks
 from pgmpf_tf.budgets.rates import check_group_patterns
-from pgmpf_tf.budgets.removals import Removal
 from pgmpf_tf.budgets.runtimes import stopwatch
 from pgmpf_tf.channels.units import Analysis
-from pgmpf_tf.compaction import compact_as
 from pgmpf_tf.profiling import profile
 from pgmpf_tf.scores.ranking import RoundTo, kept_count
 
@@ -75,21 +71,28 @@ def find_rates(
     if not budget.predictable:
         assert budget.latency is not None  # nothing else has to be measured
         return candidates.rates(_fast_enough(model, candidates, k, budget.latency))
-    return candidates.rates(_first_that_meets(candidates, budget, k))
+    return _met(candidates, budget, k)
 
 
-def _first_that_meets(candidates: _Candidates, budget: Budget, k: int) -> int:
-    """From a candidate on the first that meets all of a budget.
+def _met(candidates: Candidates, budget: Budget, k: int) -> tuple[float, ...]:
+    """Rates that meet all of a budget, from a candidate that may not do yet.
 
     Time does not fall with every filter: what keeps branches apart may cost more than
-    the filter did.
+    the filter did, and on a stair of a kernel filters cost nothing. So a candidate may
+    be too slow, and one that is fast enough takes back what it gave away for nothing.
     """
     targets = {name: 1.0 - fraction for name, fraction in budget.fractions.items()}
-    while k < candidates.last and any(
-        candidates.left(k, name) > target for name, target in targets.items()
-    ):
+
+    def fits(kept: Sequence[int]) -> bool:
+        return all(
+            candidates.left_of(kept, name) <= target for name, target in targets.items()
+        )
+
+    while k < candidates.last and not fits(candidates.kept(k)):
         k += 1
-    return k
+    if "latency" not in targets:
+        return candidates.rates(k)
+    return candidates.rates_of(candidates.filled(k, fits))
 
 
 def _warn_of_uncounted(model: keras.Model) -> None:
@@ -140,7 +143,7 @@ def settle_rates(
     if -_CLOSE <= max(over) <= 0.0 or not reachable:
         return tuple(rates)
     k = max(_cheapest(candidates, *item) for item in budget.fractions.items())
-    return candidates.rates(_first_that_meets(candidates, budget, k))
+    return _met(candidates, budget, k)
 
 
 def _candidates(
@@ -149,20 +152,20 @@ def _candidates(
     scores: Sequence[np.ndarray],
     budget: Budget,
     round_to: RoundTo,
-) -> _Candidates:
+) -> Candidates:
     groups = analysis.groups
     fixed = removals.fixed_rates(groups, budget, round_to)
     start = [
         kept_count(len(group.units), fixed.get(place, 0.0), round_to)
         for place, group in enumerate(groups)
     ]
-    networks = _Networks(model, analysis, scores, budget.table)
+    networks = Networks(model, analysis, scores, budget.table)
     saving = _saving(networks, budget)
     queue = removals.queue(groups, scores, fixed, budget, round_to, saving)
-    return _Candidates(networks, start, queue)
+    return Candidates(networks, start, queue)
 
 
-def _saving(networks: _Networks, budget: Budget) -> removals.Saving:
+def _saving(networks: Networks, budget: Budget) -> removals.Saving:
     """What a group alone saves of what the budget asks for; of several costs, the sum.
 
     Time that is not predicted is taken to go with the MACs.
@@ -200,124 +203,7 @@ def _edges(whole: int, steps: Sequence[int]) -> list[int]:
     return sorted({whole, *thinned, steps[-1]})
 
 
-class _Networks:
-    """What is left of a network when its groups keep so many units, the highest.
-
-    Args:
-        model: the model to prune.
-        analysis: its groups.
-        scores: of the units of each group.
-        table: predicts times, if it is given.
-
-    Attributes:
-        whole: how many units each group has.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        analysis: Analysis,
-        scores: Sequence[np.ndarray],
-        table: LatencyTable | None = None,
-    ) -> None:
-        self._model, self._analysis, self._table = model, analysis, table
-        self._orders = [np.argsort(score, kind="stable") for score in scores]
-        self._costs = CostModel(model, analysis)
-        self._known: dict[tuple[int, ...], Cost] = {}
-        self._times: dict[tuple[int, ...], float] = {}
-        self.whole = tuple(len(group.units) for group in analysis.groups)
-
-    @functools.cached_property
-    def _dense_macs(self) -> int:
-        # Counted only if asked for: not every model's can be.
-        return profile(self._model).macs
-
-    def _removed(self, kept: Sequence[int]) -> np.ndarray:
-        removed = np.zeros(self._analysis.unit_count, bool)
-        for group, order, count in zip(
-            self._analysis.groups, self._orders, kept, strict=True
-        ):
-            removed[group.units[order[: len(order) - count]]] = True
-        return removed
-
-    def left(self, kept: Sequence[int], resource: str) -> float:
-        """What is left of the MACs, the parameters or the time, as a fraction."""
-        key = tuple(kept)
-        if resource == "latency":
-            return self._milliseconds(key) / self._milliseconds(self.whole)
-        if key not in self._known:
-            self._known[key] = self._costs.cost(self._removed(kept))
-        cost = self._known[key]
-        if resource == "params":
-            return cost.params / self._model.count_params()
-        return cost.macs / self._dense_macs
-
-    def _milliseconds(self, kept: tuple[int, ...]) -> float:
-        assert self._table is not None  # asked for predictable budgets only
-        if kept not in self._times:
-            segments = self._costs.segments(self._removed(kept))
-            self._times[kept] = self._table.milliseconds(
-                segments, self._costs.parts.network
-            )
-        return self._times[kept]
-
-    def compacted(self, kept: Sequence[int]) -> keras.Model:
-        return compact_as(self._model, self._costs.without(self._removed(kept)))
-
-
-class _Candidates:
-    """The networks without the units of the first k removals.
-
-    Args:
-        networks: by what each group keeps.
-        start: how many units each group keeps before the first removal.
-        queue: the removals.
-
-    Attributes:
-        last: the largest k.
-    """
-
-    def __init__(
-        self, networks: _Networks, start: Sequence[int], queue: Sequence[Removal]
-    ) -> None:
-        self._networks, self._start, self._queue = networks, start, queue
-        self.last = len(queue)
-
-    def _kept(self, k: int) -> list[int]:
-        kept = list(self._start)
-        for removal in self._queue[:k]:
-            kept[removal.group] = removal.kept
-        return kept
-
-    def rates(self, k: int) -> tuple[float, ...]:
-        pairs = zip(self._kept(k), self._networks.whole, strict=True)
-        return tuple(1 - kept / whole for kept, whole in pairs)
-
-    def left(self, k: int, resource: str) -> float:
-        """What is left of the MACs, the parameters or the time, as a fraction."""
-        return self._networks.left(self._kept(k), resource)
-
-    def left_at(self, rates: Sequence[float], resource: str) -> float:
-        """The same, at any rates."""
-        pairs = zip(self._networks.whole, rates, strict=True)
-        kept = [kept_count(whole, rate) for whole, rate in pairs]
-        return self._networks.left(kept, resource)
-
-    def first(self, low: int, high: int, resource: str, target: float) -> int:
-        """The lowest k in (low, high] with no more left than that; `high` has."""
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.left(middle, resource) <= target:
-                high = middle
-            else:
-                low = middle
-        return high
-
-    def compacted(self, k: int) -> keras.Model:
-        return self._networks.compacted(self._kept(k))
-
-
-def _cheapest(candidates: _Candidates, resource: str, fraction: float) -> int:
+def _cheapest(candidates: Candidates, resource: str, fraction: float) -> int:
     target = 1.0 - fraction
     if candidates.left(0, resource) <= target:
         return 0
@@ -332,7 +218,7 @@ def _cheapest(candidates: _Candidates, resource: str, fraction: float) -> int:
 
 
 def _fast_enough(
-    model: keras.Model, candidates: _Candidates, start: int, fraction: float
+    model: keras.Model, candidates: Candidates, start: int, fraction: float
 ) -> int:
     """The least pruned of the candidates measured that is fast enough."""
     target = 1.0 - fraction

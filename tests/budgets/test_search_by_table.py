@@ -16,7 +16,10 @@ from tests.graphs import randomize
 
 
 def predicted(times, model, wrapped, coupling="grouped"):
-    """Milliseconds of the whole network, without what is masked, and one unit more."""
+    """Milliseconds of the whole network, and without what is masked.
+
+    And of the latter with one unit more in each group that has lost one.
+    """
     analysis = analyze(model, coupling=coupling)
     removed = np.zeros(analysis.unit_count, bool)
     for group in analysis.groups:
@@ -31,14 +34,15 @@ def predicted(times, model, wrapped, coupling="grouped"):
         fewer = removed.copy()
         gone = group.units[removed[group.units]]
         fewer[gone[:1]] = False
-        more.append(time(fewer))
-    return time(np.zeros_like(removed)), time(removed), max(more)
+        if gone.size:
+            more.append(time(fewer))
+    return time(np.zeros_like(removed)), time(removed), more
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.5, 0.7])
 @pytest.mark.parametrize("strategy", ["uniform", "global", "sensitivity"])
 @pytest.mark.parametrize("coupling", ["grouped", "independent"])
-def test_a_predicted_latency_is_met_and_one_unit_less_would_not_do(
+def test_a_predicted_latency_is_met_and_there_is_no_room_for_one_more_unit(
     coupling, strategy, fraction
 ):
     model = network(width=40)
@@ -50,7 +54,12 @@ def test_a_predicted_latency_is_met_and_one_unit_less_would_not_do(
     wrapped = pgmpf_tf.wrap(model, rate=budget, coupling=coupling)
     wrapped.apply_masks()
     dense, small, more = predicted(times, network(width=40), wrapped, coupling)
-    assert small <= (1 - fraction) * dense < more
+    assert small <= (1 - fraction) * dense
+    assert more
+    # Independent: a unit that a group takes back may make room, where it saves a
+    # scatter; that is for the groups that choose after it.
+    fullest = min if coupling == "grouped" else max
+    assert (1 - fraction) * dense < fullest(more)
 
 
 def plain(width=64):
