@@ -28,6 +28,12 @@ killed goes on, and one at which another process works is left to it: the same c
 may run several times at once. For hours in the background:
 
     nohup python -m experiments.sweep experiments/sweeps/main.json > main.log &
+
+Where the runs are gone but their records are kept, a sweep goes on from these, here and
+in the tables:
+
+    python -m experiments.sweep experiments/sweeps/main.json --known=.../main.json
+    python -m experiments.tables runs/main --known=.../main.json --results_dir=...
 """
 
 from __future__ import annotations
@@ -47,11 +53,9 @@ from absl import flags
 from experiments.run import runner as runs
 from experiments.run.launching import launch
 from experiments.run.settings import RunSettings, resolve
+from experiments.studies import sweep_records
+from experiments.studies.sweep_records import BASELINE, SWEEP_FILE, Record
 from pgmpf_tf._files import FolderInUse, write_text
-
-BASELINE = "baseline"
-SWEEP_FILE = "sweep.json"
-"""What a sweep's folder holds beside the runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +155,37 @@ def _fill_in(
     return filled
 
 
+def not_on_record(
+    planned: list[PlannedRun], known: list[Record], output_dir: Path
+) -> list[PlannedRun]:
+    """The runs that are still to be done, and the baselines that they start from.
+
+    Args:
+        planned: the runs, see `plan`.
+        known: records of earlier runs; one with other settings stands for none.
+        output_dir: the sweep's folder.
+
+    Returns:
+        Those of the runs that have no record, in their order.
+    """
+    left = [
+        run
+        for run in planned
+        if run.variant != BASELINE
+        and not any(
+            record["variant"] == run.variant
+            and sweep_records.on_record(record, run.settings.to_json(), output_dir)
+            for record in known
+        )
+    ]
+    seeds = {run.settings.seed for run in left}
+    return [
+        run
+        for run in planned
+        if run in left or (run.variant == BASELINE and run.settings.seed in seeds)
+    ]
+
+
 def execute(planned: list[PlannedRun]) -> list[tuple[PlannedRun, Exception]]:
     """Does what is not done yet, one run after the other.
 
@@ -190,6 +225,12 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
     )
+    flags.DEFINE_string(
+        "known",
+        None,
+        "JSON of experiments.tables: runs that are on record there with "
+        "the same settings are not done again.",
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -201,6 +242,9 @@ def main(arguments: list[str]) -> None:
         planned = plan(content, output_dir)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if flags.FLAGS.known:
+        known = sweep_records.known(flags.FLAGS.known)
+        planned = not_on_record(planned, known, output_dir)
     # Tables are made of the runs and of what they were meant to compare.
     write_text(output_dir / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
     failed = execute(planned)

@@ -7,8 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.sweep import BASELINE, SWEEP_FILE
 from pgmpf_tf._files import write_text
+
+BASELINE = "baseline"
+"""The folder of the dense trainings, and their method."""
+
+SWEEP_FILE = "sweep.json"
+"""What a sweep's folder holds beside the runs."""
 
 DENSE, UNSTRUCTURED = "dense", "tfmot_unstructured"
 """Rows that are no variants of the sweep: they cost all multiply-accumulates."""
@@ -191,6 +196,50 @@ def load(path: Path) -> tuple[dict[str, Any], list[Record]] | None:
         for record in content["runs"]
     ]
     return content["sweep"], records
+
+
+def known(path: str) -> list[Record]:
+    """The records of a file that a flag names.
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
+    try:
+        content = load(Path(path))
+    except (OSError, ValueError):
+        content = None
+    if content is None:
+        raise ValueError(
+            "`known` must be a JSON file that experiments.tables has written. "
+            f"Received: {path!r}"
+        )
+    return content[1]
+
+
+def on_record(record: Record, settings: Record, folder: Path) -> bool:
+    """Whether a record is of a run with these settings.
+
+    Args:
+        record: one of a small network.
+        settings: of the run, as JSON has them.
+        folder: the sweep's folder, whose files records name as seen from there.
+    """
+    return bool(record["settings"] == _without_folder(settings, folder))
+
+
+def merged(records: list[Record], known: Iterable[Record]) -> list[Record]:
+    """Records with those known before that are of other runs, dense networks first.
+
+    Args:
+        records: see `collect`.
+        known: of an earlier collection of the same sweep.
+    """
+
+    def key(record: Record) -> tuple[Any, ...]:
+        return record["variant"], record["rate"], str(record["budget"]), record["seed"]
+
+    by_key = {key(record): record for record in [*known, *records]}
+    return sorted(by_key.values(), key=lambda record: record["variant"] != DENSE)
 
 
 def _common(records: Iterable[Record], key: str) -> Record:

@@ -131,6 +131,34 @@ def test_a_sweep_runs_once_and_becomes_a_table(tmp_path, capsys):
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+def test_what_is_on_record_is_not_done_again(tmp_path):
+    content = SMALL | {"seeds": [3, 4]}
+    planned = plan(content, tmp_path / "sweep")
+    done = [run for run in planned if run.settings.seed == 3]
+    records = [
+        {"variant": run.variant, "settings": without(run.settings, tmp_path / "sweep")}
+        for run in done
+    ]
+
+    def left(known):
+        return sweep.not_on_record(planned, known, tmp_path / "sweep")
+
+    assert left([]) == planned
+    # Neither is the baseline, which nothing starts from any more.
+    assert left(records) == [run for run in planned if run not in done]
+    # But for any of its runs it is.
+    assert left(records[:-1]) == [done[0], done[-1], *planned[len(done) :]]
+    # A record of other settings stands for none.
+    records[-1]["settings"]["epochs"] += 1
+    assert left(records) == left(records[:-1])
+
+
+def without(settings, folder):
+    """What the record of a run has, once it was written and read."""
+    text = json.dumps(settings.to_json())
+    return json.loads(text.replace(f"{folder}/", ""))
+
+
 def test_a_run_of_another_process_is_left_to_it(tmp_path):
     planned = plan(SMALL | {"variants": {}}, tmp_path / "small")
     (baseline,) = planned

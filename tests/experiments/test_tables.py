@@ -269,6 +269,30 @@ def test_no_path_of_this_machine_is_recorded(folder, tmp_path):
         assert not re.search(r'"/\w', path.read_text("utf-8")), path
 
 
+def test_known_records_stay_where_no_run_takes_their_place(folder):
+    found = sweep_records.collect(folder)
+    (small,) = (record for record in found if record["variant"] == "pgmpf")
+    others = [
+        small | {"accuracy": 0.1},  # of the same run, which has been done again
+        small | {"seed": 2},
+        small | {"variant": "sfp"},
+        small | {"variant": "dense", "rate": 0.0, "seed": 2},
+    ]
+    merged = sweep_records.merged(found, others)
+    assert [record["variant"] for record in merged[:2]] == ["dense", "dense"]
+    assert len(merged) == len(found) + 3
+    assert all(record in merged for record in [*found, *others[1:]])
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"rungs": []}', "no JSON"])
+def test_what_holds_no_records_is_refused(content, tmp_path):
+    path = tmp_path / "known.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=r"`known` must be a JSON file .*known\.json"):
+        sweep_records.known(str(path))
+
+
 def test_figures_are_drawn(records, tmp_path):
     expected = {figures.colors(["pgmpf"])["pgmpf"], figures.colors(["sfp"])["sfp"]}
     for draw in (figures.draw_curves, figures.draw_macs, figures.draw_cost):
