@@ -19,7 +19,7 @@ from pgmpf_tf.exporting.results import Artifact, ExportReport
 from pgmpf_tf.methods.config import PRESETS, PruningConfig
 from pgmpf_tf.reporting.comparison import Comparison
 from pgmpf_tf.reporting.figures import Chart, MaskImage, chart, mask_image
-from pgmpf_tf.reporting.timeline import Timeline
+from pgmpf_tf.reporting.timeline import Timeline, times_returned
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.criterion import Criterion
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
@@ -143,16 +143,42 @@ def charts(times: Timeline) -> tuple[Chart, ...]:
 
 
 @dataclass(frozen=True)
-class Masks:
-    """The masks of all groups over time.
+class Strip:
+    """How much of a group was kept when.
 
     Attributes:
-        images: one per group that fits the page, in graph order.
-        left_out: names of the groups that do not.
+        group: its name.
+        units: number of filters (or units of filters that go together).
+        kept: how many are left at the end.
+        returned: how many were masked and came back at least once.
+        area: SVG path data of the share that was kept, in units of one time and of all.
+        last: the time from which the masks stayed as they are at the end.
+    """
+
+    group: str
+    units: int
+    kept: int
+    returned: int
+    area: str
+    last: int
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What happened to the masks over time.
+
+    Attributes:
+        strips: one per group, in graph order.
+        times: number of masks, so the width of a strip.
+        images: filter by filter, of the groups in which some came back, as far as they
+            fit the page. Where none did, an image would show no more than the strip.
+        left_out: names of the groups whose images do not fit.
         units: units in all groups.
         returned: how many of them were masked and came back at least once.
     """
 
+    strips: tuple[Strip, ...]
+    times: int
     images: tuple[MaskImage, ...]
     left_out: tuple[str, ...]
     units: int
@@ -160,20 +186,39 @@ class Masks:
 
 
 def masks(times: Timeline) -> Masks | None:
-    """An image per group; on a page too small for all, of those that changed most."""
+    """Strips of all groups, and images of those in which filters came back."""
     if not times.masks:
         return None
-    images = [mask_image(group, mask) for group, mask in times.masks.items()]
+    strips = [_strip(group, mask) for group, mask in times.masks.items()]
+    restless = sorted((s for s in strips if s.returned), key=lambda s: -s.returned)
+    images = {s.group: mask_image(s.group, times.masks[s.group]) for s in restless}
     room, fitting = IMAGE_CHARACTERS, set()
-    for image in sorted(images, key=lambda image: -image.returned_count):
+    for group, image in images.items():
         if image.length <= room:
             room -= image.length
-            fitting.add(image.group)
+            fitting.add(group)
+    shown = [s.group for s in strips if s.group in images]
     return Masks(
-        images=tuple(image for image in images if image.group in fitting),
-        left_out=tuple(i.group for i in images if i.group not in fitting),
-        units=sum(image.units for image in images),
-        returned=sum(image.returned_count for image in images),
+        strips=tuple(strips),
+        times=next(iter(times.masks.values())).shape[1],
+        images=tuple(images[group] for group in shown if group in fitting),
+        left_out=tuple(group for group in shown if group not in fitting),
+        units=sum(strip.units for strip in strips),
+        returned=sum(strip.returned for strip in strips),
+    )
+
+
+def _strip(group: str, masks: np.ndarray) -> Strip:
+    shares = masks.mean(axis=0)
+    steps = "".join(f"V{1 - share:.3g}h1" for share in shares)
+    changes = np.flatnonzero((masks != masks[:, -1:]).any(axis=0))
+    return Strip(
+        group=group,
+        units=len(masks),
+        kept=int(masks[:, -1].sum()),
+        returned=int((times_returned(masks) > 0).sum()),
+        area=f"M0 1{steps}V1z",
+        last=int(changes[-1]) + 1 if changes.size else 0,
     )
 
 

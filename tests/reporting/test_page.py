@@ -214,7 +214,35 @@ def test_a_bar_per_layer_with_filters(browser, page, run):
     np.testing.assert_allclose(parts, [k / n for k, n in expected], atol=0.01)
 
 
-def test_images_of_masks_show_what_was_kept_when(browser, page, run):
+def test_strips_show_the_share_that_was_kept(browser, page, run):
+    *_, history = run
+    show(browser, page)
+    tops = browser.execute_script(
+        """return [...document.querySelectorAll('#masks svg.strip')].map(svg => {
+            const path = svg.querySelector('path');
+            return [...Array(svg.viewBox.baseVal.width).keys()].map(x =>
+                [...Array(100).keys()].filter(y =>
+                    path.isPointInFill(new DOMPoint(x + .5, (y + .5) / 100))).length);
+        })"""
+    )
+    rows = texts(browser, "#masks tbody tr")
+    for strip, row, group in zip(tops, rows, history.masks[0], strict=True):
+        masks = np.stack([entry[group] for entry in history.masks], axis=1)
+        np.testing.assert_allclose(strip, 100 * masks.mean(axis=0), atol=1)
+        _, kept, returned, final = row.split("\t")[-4:]
+        assert kept == f"{masks[:, -1].sum()} of {len(masks)}"
+        assert returned == str((returns(masks) > 0).sum())
+        steady = [
+            t for t in range(EPOCHS + 1) if (masks[:, -1] == masks[:, t:].T).all()
+        ]
+        assert final == (f"after epoch {steady[0]}" if steady[0] else "from the start")
+
+
+def returns(masks):
+    return ((~masks[:, :-1]) & masks[:, 1:]).sum(axis=1)
+
+
+def test_images_show_the_groups_in_which_filters_came_back(browser, page, run):
     *_, history = run
     show(browser, page)
     images = browser.execute_script(
@@ -226,19 +254,21 @@ def test_images_of_masks_show_what_was_kept_when(browser, page, run):
         })"""
     )
     captions = texts(browser, "#masks figcaption")
-    came_back = 0
-    for cells, caption, group in zip(images, captions, history.masks[0], strict=True):
-        masks = np.stack([entry[group] for entry in history.masks], axis=1)
+    all_masks = {
+        group: np.stack([entry[group] for entry in history.masks], axis=1)
+        for group in history.masks[0]
+    }
+    moved = {group: masks for group, masks in all_masks.items() if returns(masks).any()}
+    assert moved
+    assert texts(browser, "#masks figure h3") == list(moved)
+    for cells, caption, masks in zip(images, captions, moved.values(), strict=True):
         steady, back = np.moveaxis(np.array(cells), 2, 0)
         assert sorted(map(tuple, steady | back)) == sorted(map(tuple, masks))
-        returns = ((~masks[:, :-1]) & masks[:, 1:]).sum(axis=1)
-        came_back += (returns > 0).sum()
         assert sorted(map(tuple, back[back.any(axis=1)])) == sorted(
-            map(tuple, masks[returns > 0])
+            map(tuple, masks[returns(masks) > 0])
         )
         assert f"{masks[:, -1].sum()} of {len(masks)} kept" in caption
-        assert ("None came back" in caption) == (not returns.any())
-    assert came_back > 0
+    came_back = sum((returns(masks) > 0).sum() for masks in all_masks.values())
     assert f"{came_back} of 14 came back" in texts(browser, "#masks .note")[0]
 
 
