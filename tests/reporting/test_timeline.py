@@ -196,7 +196,8 @@ def test_the_page_of_400_layers_stays_below_a_megabyte():
     ]
     page = pgmpf_tf.report(model, model, history=run).html
     assert page.count("4 of 4</span>") == depth
-    assert page.count(f"{depth} in all: scroll") == 4  # filters, MACs, parameters, masks
+    # Filters, MACs, parameters, masks.
+    assert page.count(f"{depth} in all: scroll") == 4
     assert len(page.encode()) < 1_000_000
     # What does not fit is named.
     drawn = page.count('class="masks"')
