@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -178,8 +179,12 @@ def _tried(work: Callable[[keras.Model], Any], build: Callable[[], keras.Model])
     try:
         return work(build())
     except Exception as error:  # it is what the table tells
-        lines = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {lines[0]}"[:200]
+        return _in_a_line(error)
+
+
+def _in_a_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:200]
 
 
 def _exported(model: keras.Model, format: str) -> float:
@@ -229,29 +234,56 @@ def run(kind: Set, folder: Path, names: Sequence[str], deployed: bool) -> str:
         The table.
     """
     path = folder / f"{kind.name}.json"
-    known = json.loads(path.read_text("utf-8"))["rows"] if path.is_file() else []
-    rows = {row["name"]: row for row in known}
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {"rows": []}
+    rows = {row["name"]: row for row in known["rows"]}
+    failed = dict(known.get("failed", {}))
     with Elsewhere() as elsewhere:
         for name in names or kind.networks:
             if name in rows and ("deployed" in rows[name] or not deployed):
                 continue
             keras.utils.clear_session()
             gc.collect()
-            build = kind.networks[name]
-            row, small = _measure(build(), name)
-            if deployed:
-                row["deployed"] = deploy(build, small, elsewhere)
-            rows[name] = row
-            order = [rows[n] for n in kind.networks if n in rows]
-            found = {"rate": RATE, "environment": environment(), "rows": order}
+            try:
+                rows[name] = _row(
+                    kind.networks[name], name, elsewhere if deployed else None
+                )
+                failed.pop(name, None)
+            except Exception as error:  # the others are measured all the same
+                failed[name] = _in_a_line(error)
+            found = {
+                "rate": RATE,
+                "environment": environment(),
+                "rows": [rows[n] for n in kind.networks if n in rows],
+                "failed": failed,
+            }
             write_text(path, json.dumps(found, indent=1) + "\n")
-    text = table(kind, [rows[name] for name in kind.networks if name in rows])
+    ordered = [rows[name] for name in kind.networks if name in rows]
+    text = table(kind, ordered, failed)
     write_text(folder / f"{kind.name}.md", text)
     return text
 
 
-def table(kind: Set, rows: Sequence[dict[str, Any]]) -> str:
-    """The results as Markdown."""
+def _row(
+    build: Callable[[], keras.Model], name: str, elsewhere: Elsewhere | None
+) -> dict[str, Any]:
+    row, small = _measure(build(), name)
+    if elsewhere is not None:
+        row["deployed"] = deploy(build, small, elsewhere)
+    return row
+
+
+def table(
+    kind: Set,
+    rows: Sequence[dict[str, Any]],
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The results as Markdown.
+
+    Args:
+        kind: the networks.
+        rows: what `measure` found of each.
+        failed: what went wrong, by network, where there is no row.
+    """
     lines = [
         f"# {kind.title}",
         "",
@@ -268,7 +300,7 @@ def table(kind: Set, rows: Sequence[dict[str, Any]]) -> str:
         "| TFLite | trains | compact (s) |",
         "| --- |" + " ---: |" * 3 + " --- | --- |" + " ---: |" * 4 + " --- | ---: |",
         *map(_line, rows),
-        *_notes(rows),
+        *_notes(rows, failed),
     ]
     return "\n".join(lines) + "\n"
 
@@ -302,9 +334,10 @@ def _figure(found: Any) -> str:
     return f"{found:.1e}" if not isinstance(found, str) else "no"
 
 
-def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _notes(rows: Sequence[dict[str, Any]], failed: Mapping[str, str]) -> list[str]:
     """Why there is no figure where there is none."""
-    lines = [
+    lines = [f"- {name}: {reason}." for name, reason in failed.items()]
+    lines += [
         f"- {row['name']}, {what}: {found}."
         for row in rows
         for what, found in row.get("deployed", {}).items()
