@@ -18,7 +18,8 @@ SIZE = 32
 _TEXT = {"num_layers": 2, "hidden_dim": 16, "intermediate_dim": 24}
 _HEADS = _TEXT | {"num_heads": 4}
 _GROUPED = _TEXT | {"num_query_heads": 4, "num_key_value_heads": 2}
-_VISION = {"patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 16}
+# Of 16 channels the patches of the image, which stay, would be a third of the cost.
+_VISION = {"patch_size": 8, "num_layers": 2, "num_heads": 4, "hidden_dim": 64}
 _IMAGE = {"image_shape": (SIZE, SIZE, 3)}
 _RESNET = {
     "input_conv_filters": [16],
@@ -29,12 +30,12 @@ _RESNET = {
 }
 
 VISION: dict[str, dict[str, Any]] = {
-    "ViT": _VISION | _IMAGE | {"mlp_dim": 24},
-    "DeiT": _VISION | _IMAGE | {"intermediate_dim": 24},
+    "ViT": _VISION | _IMAGE | {"mlp_dim": 256},
+    "DeiT": _VISION | _IMAGE | {"intermediate_dim": 256},
     "DINOV2": _VISION
     | _IMAGE
-    | {"intermediate_dim": 24, "position_embedding_shape": (SIZE, SIZE, 3)},
-    "DINOV3": _VISION | _IMAGE | {"intermediate_dim": 24},
+    | {"intermediate_dim": 256, "position_embedding_shape": (SIZE, SIZE, 3)},
+    "DINOV3": _VISION | _IMAGE | {"intermediate_dim": 256},
     "MiT": _IMAGE
     | {
         "layerwise_depths": [2, 2],
@@ -74,21 +75,22 @@ VISION: dict[str, dict[str, Any]] = {
         "stackwise_force_input_filters": [0, 0],
         "stackwise_nores_option": [False, False],
     },
+    # Of a quarter of the channels the first convolution would be half of the cost.
     "MobileNet": _IMAGE
     | {
-        "stackwise_expansion": [[16, 32], [48]],
+        "stackwise_expansion": [[64, 128], [192]],
         "stackwise_num_blocks": [2, 1],
-        "stackwise_num_filters": [[16, 16], [24]],
+        "stackwise_num_filters": [[64, 64], [96]],
         "stackwise_kernel_size": [[3, 3], [5]],
         "stackwise_num_strides": [[2, 1], [1]],
         "stackwise_se_ratio": [[None, 0.25], [0.25]],
         "stackwise_activation": [["relu", "relu"], ["hard_swish"]],
         "stackwise_padding": [[1, 1], [2]],
-        "output_num_filters": 64,
-        "depthwise_filters": 8,
+        "output_num_filters": 256,
+        "depthwise_filters": 32,
         "depthwise_stride": 2,
         "depthwise_residual": False,
-        "last_layer_filter": 48,
+        "last_layer_filter": 192,
         "squeeze_and_excite": 0.5,
     },
     "HGNetV2": _IMAGE

@@ -98,6 +98,7 @@ def _walk(graph: Graph, flow: Flow) -> dict[int, str]:
         }
     for tensor in graph.outputs:
         flow.pin(known[id(tensor)].labels, "an output of the model")
+    flow.settle()
     return uncovered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -12,6 +13,8 @@ from pgmpf_tf.channels.nodes import Node, part_of
 
 NO_LABEL = -1
 """An entry that no filter writes: a constant, or zeros from a padding."""
+
+_BROADCAST = "it is broadcast over all channels of another tensor"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Flow:
         self._ties: list[tuple[Array, Array]] = []
         self._pins: list[tuple[Array, str]] = []
         self._spread: list[Array] = []
+        self._along: list[tuple[Array, Array]] = []
 
     def fresh(self, size: int) -> Array:
         """New labels, tied to nothing."""
@@ -96,6 +100,31 @@ class Flow:
         """
         if sum(size > 1 for size in labels.shape) > 1:
             self._spread.append(labels)
+
+    def tie_unless_whole(self, vector: Array, labels: Array) -> None:
+        """Ties what lies along some axes to channels that lie along others as well.
+
+        A scale along one axis of channels lives and dies with what it scales, except
+        where whole slices along the others go (the heads of attention): it stays then.
+        `settle` finds out, after the operations that tie what is in a head.
+
+        Args:
+            vector: labels that vary along some axes.
+            labels: labels that vary along more.
+        """
+        self._along.append((vector, labels))
+
+    def settle(self) -> None:
+        """Decides what `tie_unless_whole` has left open."""
+        roots = self._tied()
+        for vector, labels in self._along:
+            axes = tuple(axis for axis, size in enumerate(vector.shape) if size > 1)
+            found = np.where(labels >= 0, roots[labels], NO_LABEL)
+            if (found == found.max(axis=axes, keepdims=True)).all():
+                self.pin(vector, _BROADCAST)
+            else:
+                self.tie(vector, labels)
+        self._along.clear()
 
     def pin(self, labels: Array, reason: str) -> None:
         """These channels stay, whatever the criterion says."""
@@ -207,18 +236,29 @@ class Flow:
             self.tie(labels, first)
         return first, values_on_axis(channels.pruned, axis)
 
-    def join(self, sources: list[Array]) -> Array:
-        """Tie sources by entry; one that is broadcast over channels is pinned."""
+    def join(self, sources: list[Array], zero: Sequence[bool] = ()) -> Array:
+        """Tie sources by entry; one that is broadcast over all channels is pinned.
+
+        What is broadcast along one of several axes (a number for each head) lives and
+        dies with whole slices, or stays if these are slices along other axes.
+
+        Args:
+            sources: labels that are combined.
+            zero: for each source, whether zeros in the others make zeros of all.
+        """
         shape = np.broadcast_shapes(*(s.shape for s in sources))
         result = np.full(shape, NO_LABEL)
-        for source in sources:
+        full = any(s.shape == shape and (s >= 0).all() for s in sources)
+        for place, source in enumerate(sources):
             if source.shape != shape and (source >= 0).any():
-                stretched = [i for i, n in enumerate(source.shape) if n != shape[i]]
-                self.pin(source, "it is broadcast over all channels of another tensor")
-                if stretched:
+                if source.size == 1:
+                    self.pin(source, _BROADCAST)
+                    continue
+                if full and place < len(zero) and zero[place]:
+                    self.tie_unless_whole(source, result)
                     continue
             self.tie(result, source)
-            result = np.where(result >= 0, result, source)
+            result[...] = np.where(result >= 0, result, source)
         return result
 
     def components(self) -> Array:

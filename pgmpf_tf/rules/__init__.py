@@ -177,6 +177,7 @@ _OPERATIONS: dict[str, Rule] = {
     "Stack": indexing.Stack(),
     "Unstack": indexing.Unstack(),
     "Take": indexing.Take(),
+    "TakeAlongAxis": indexing.TakeAlongAxis(),
     "Where": Select(),
     "Einsum": Einsum(),
     "Matmul": Matmul(),

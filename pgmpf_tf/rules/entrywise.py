@@ -50,9 +50,23 @@ class Entrywise(Rule):
         self, node: Node, flow: Flow, labels: list[Array], values: list[Array]
     ) -> Channels:
         """The channels of one output from what is combined in it."""
-        joined, value = flow.join(labels), self.value(node, values)
+        value = self.value(node, values)
+        joined = flow.join(labels, self._zeros(node, labels, values))
         shape = np.broadcast_shapes(joined.shape, value.shape)
         return Channels(np.broadcast_to(joined, shape), np.broadcast_to(value, shape))
+
+    def _zeros(
+        self, node: Node, labels: list[Array], values: list[Array]
+    ) -> list[bool]:
+        """For each source whether the others make zeros, whatever it holds."""
+        if len({label.shape for label in labels}) == 1:
+            return [False] * len(labels)
+        found = []
+        for place in range(len(labels)):
+            without = [*values]
+            without[place] = np.full(values[place].shape, np.nan)
+            found.append(bool((self.value(node, without) == 0).all()))
+        return found
 
     def constants(
         self, node: Node, weights: Weights, values: list[Array]

@@ -193,6 +193,28 @@ class Take(Whole):
         return [[array.reshape(shape)]]
 
 
+class TakeAlongAxis(Whole):
+    """`ops.take_along_axis` where all channels are taken at the same places."""
+
+    def axis(self, node: Node) -> int:
+        axis = node.operation.axis
+        if axis is None or len(node.inputs) != 2:
+            raise NoRule("it flattens the batch, or picks of a constant")
+        axis = axis % len(node.inputs[0].shape)
+        if axis in node.inputs[0].batch:
+            raise NoRule("it picks samples")
+        return axis
+
+    def sources(self, node: Node, arrays: list[Array], fill: Any) -> list[list[Array]]:
+        axis, (array, places) = self.axis(node), arrays
+        if array.shape[axis] != 1:
+            raise NoRule("it picks channels")
+        sizes = zip(array.shape, node.inputs[1].shape, strict=True)
+        if places.size > 1 or any(n > 1 and wide != 1 for n, wide in sizes):
+            raise NoRule("it picks each channel at a place of its own")
+        return [[array]]
+
+
 class Stack(Entrywise):
     """`ops.stack`: tensors side by side along a new axis."""
 

@@ -14,11 +14,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from pgmpf_tf.channels.arrays import Array, NoRule, any_along
+from pgmpf_tf.channels.arrays import (
+    Array,
+    NoRule,
+    any_along,
+    expand,
+    on_axis,
+    whole_slices,
+)
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.folding import Standardize
 from pgmpf_tf.channels.nodes import Node
-from pgmpf_tf.rules.base import Sizes, count
+from pgmpf_tf.rules.base import Layout, Sizes, count
 from pgmpf_tf.rules.channelwise import Channelwise
 from pgmpf_tf.rules.rebuilding import Builder, NewTensors, Rebuilt, narrower
 from pgmpf_tf.rules.weights import Weights
@@ -86,12 +93,89 @@ class Normalization(Channelwise):
         }
 
 
-class LayerNormalization(Normalization):
+class AtEachPosition(Normalization):
+    """Each vector along the last axis by itself: whole ones may go, as heads do."""
+
+    def keeps_zero(self, node: Node) -> bool:
+        """Whether a vector of zeros stays one."""
+        return True
+
+    def scale(self, node: Node) -> keras.Variable | None:
+        """The factor of each channel."""
+        return None
+
+    def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
+        self._check(node)
+        axis, _ = self.axes(node)
+        labels, zero = inputs[0].labels, inputs[0].pruned == 0
+        alone = labels.size == labels.shape[axis]
+        if alone or (labels.shape[axis] > 1 and not self.keeps_zero(node)):
+            return super().label(node, flow, inputs)
+        if labels.shape[axis] == 1:
+            return [
+                Channels(labels, np.where(zero & self.keeps_zero(node), 0.0, np.nan))
+            ]
+        flow.mix(inputs[0], f"'{node.path}'")
+        scale = self.scale(node)
+        if scale is not None:
+            vector = flow.fresh(labels.shape[axis])
+            flow.member(node, scale, 0, "scale", vector)
+            flow.tie_unless_whole(on_axis(vector, axis, labels.ndim), labels)
+        return [Channels(labels, np.where(labels >= 0, 0.0, np.nan))]
+
+    def constants(
+        self, node: Node, weights: Weights, values: list[Array]
+    ) -> list[Array]:
+        self._check(node)
+        axis, _ = self.axes(node)
+        width = self.width(node) if values[0].shape[axis] == 1 else None
+        array = values[0] if width is None else expand(values[0], axis, width)
+        rows = array.reshape(-1, array.shape[axis])
+        found = [self.constant_vector(node, weights, row) for row in rows]
+        return [np.stack(found).reshape(array.shape)]
+
+    def needs(
+        self,
+        node: Node,
+        weights: Weights,
+        needed: list[Array | None],
+        values: list[Array],
+    ) -> list[Array | None]:
+        """Of the vectors that are needed, all that is not zero."""
+        axis, _ = self.axes(node)
+        assert needed[0] is not None  # a call without any use is not asked
+        vectors = needed[0].any(axis=axis, keepdims=True)
+        read = needed[0] | (vectors & ~(values[0] == 0))
+        if values[0].shape[axis] == 1:
+            read = read.any(axis=axis, keepdims=True)
+        return [whole_slices(read)]
+
+    def layout(
+        self,
+        node: Node,
+        kept: list[Array],
+        needed: list[Array | None],
+        read: list[Array | None],
+    ) -> Layout:
+        axis, _ = self.axes(node)
+        assert read[0] is not None  # what would leave it out would leave out the call
+        there = kept[0] if (whole_slices(kept[0]) == kept[0]).all() else read[0]
+        present = expand(whole_slices(there | read[0]), axis, self.width(node))
+        return [present], [present]
+
+
+class LayerNormalization(AtEachPosition):
     """`(x - mean) / sqrt(variance + epsilon) * gamma + beta` at every position.
 
     With s = n' / n, and averages over the n' channels x that remain:
     mean = s average(x) and variance = s average((x - mean)^2) + (1 - s) mean^2.
     """
+
+    def keeps_zero(self, node: Node) -> bool:
+        return node.operation.beta is None and node.operation.gamma is not None
+
+    def scale(self, node: Node) -> keras.Variable | None:
+        return node.operation.gamma
 
     def label_vector(
         self, node: Node, flow: Flow, labels: Array, pruned: Array
@@ -118,11 +202,14 @@ class LayerNormalization(Normalization):
         )
 
 
-class RMSNormalization(Normalization):
+class RMSNormalization(AtEachPosition):
     """`x / sqrt(average(x^2) + epsilon) * scale`: a stock layer is exact.
 
     With s = n' / n it has epsilon / s, and scale / sqrt(s).
     """
+
+    def scale(self, node: Node) -> keras.Variable | None:
+        return node.operation.scale
 
     def label_vector(
         self, node: Node, flow: Flow, labels: Array, pruned: Array
@@ -151,7 +238,7 @@ class RMSNormalization(Normalization):
         return narrower(node, {"epsilon": layer.epsilon / share}, {"scale": cut})
 
 
-class UnitNormalization(Normalization):
+class UnitNormalization(AtEachPosition):
     """`x / |x|`: zeros make no difference."""
 
     def label_vector(

@@ -140,6 +140,7 @@ def _set_precision(converter: Any, signature: Signature, precision: Precision) -
 def _reason(error: Exception) -> str:
     """The operations that the converter complains of, or its first line."""
     lists = re.findall(r"(?:Flex|Custom) ops: ([^\n]+)", str(error))
+    lists = lists or re.findall(r"fused\[\"(\w+):\"", str(error))
     if lists:
         return "it has none for " + ", ".join(dict.fromkeys(lists))
     return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
