@@ -136,6 +136,9 @@ IMAGE = {
     "shuffle": shuffle,
     "mean": lambda x: ops.mean(x, axis=(1, 2)),
     "max": lambda x: ops.max(x, axis=1, keepdims=True),
+    "take_along_axis": lambda x: ops.take_along_axis(
+        x, ops.argmax(ops.mean(x, (2, 3), keepdims=True), 1, keepdims=True), axis=1
+    ),
     "mean_of_heads": lambda x: ops.mean(ops.reshape(x, (-1, 6, 6, 4, 2)), axis=-1),
     "max_of_heads": lambda x: ops.max(
         ops.reshape(x, (-1, 36, 4, 2)), axis=(1, 3), keepdims=True
@@ -201,6 +204,10 @@ PINNED = {
     "max_channels": (lambda x: ops.max(x, axis=-1, keepdims=True), "over channels"),
     "unknown": (layers.Lambda(lambda x: x[..., ::-1]), "Lambda"),
     "stepped": (lambda x: x[..., ::2], "with a step"),
+    "take_each_elsewhere": (
+        lambda x: ops.take_along_axis(x, ops.argmax(x, 1, keepdims=True), axis=1),
+        "needs all channels",
+    ),
     "dropout_always": (lambda x: layers.Dropout(0.1)(x, training=True), "random"),
 }
 

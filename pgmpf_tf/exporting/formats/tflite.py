@@ -16,6 +16,7 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.exporting.formats.base import Format, Precision
 from pgmpf_tf.exporting.formats.saved_model import ENDPOINT, write_saved_model
 from pgmpf_tf.exporting.formats.tflite_errors import layer_errors
+from pgmpf_tf.exporting.formats.tflite_forms import in_other_operations
 from pgmpf_tf.exporting.formats.tflite_tensors import dequantize, place, quantize
 from pgmpf_tf.exporting.results import LayerError
 from pgmpf_tf.exporting.samples import fill, in_batches
@@ -39,31 +40,13 @@ class TFLite(Format):
             ValueError: an operation of the model has no built-in counterpart, or needs
                 the batch to be fixed.
         """
-        import tensorflow as tf
-
-        with tempfile.TemporaryDirectory() as folder:
-            write_saved_model(signature, Path(folder))
-            converter = tf.lite.TFLiteConverter.from_saved_model(
-                folder, signature_keys=[ENDPOINT]
-            )
-            _set_precision(converter, signature, precision)
-            try:
-                with warnings.catch_warnings():
-                    # It calibrates with an interpreter that it calls deprecated.
-                    message = "(?s).*tf.lite.Interpreter is dep"
-                    warnings.filterwarnings("ignore", message)
-                    content = converter.convert()
-            except Exception as error:  # the converter has no type of its own for this
-                if "TensorList" in str(error) and signature.batch_size is None:
-                    raise ValueError(
-                        "`batch_size` must be given for a model with recurrent layers: "
-                        "TFLite holds their states in arrays of a fixed size. "
-                        f"{received('batch_size', None)}"
-                    ) from error
-                raise ValueError(
-                    "`model` must consist of operations that TFLite has: "
-                    f"{_reason(error)}. {received('model', signature.model.name)}"
-                ) from error
+        try:
+            content = _converted(signature, precision)
+        except ValueError:
+            other = in_other_operations(signature)
+            if other is None:
+                raise
+            content = _converted(other, precision)
         path.write_bytes(content)
 
     def load(self, path: Path) -> Runner:
@@ -107,6 +90,35 @@ class TFLite(Format):
             return layer_errors(path, exact, arrays, signature.batch_size or 1, layers)
 
 
+def _converted(signature: Signature, precision: Precision) -> bytes:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_saved_model(signature, Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=[ENDPOINT]
+        )
+        _set_precision(converter, signature, precision)
+        try:
+            with warnings.catch_warnings():
+                # It calibrates with an interpreter that it calls deprecated.
+                message = "(?s).*tf.lite.Interpreter is dep"
+                warnings.filterwarnings("ignore", message)
+                content: bytes = converter.convert()
+        except Exception as error:  # the converter has no type of its own for this
+            if "TensorList" in str(error) and signature.batch_size is None:
+                raise ValueError(
+                    "`batch_size` must be given for a model with recurrent layers: "
+                    "TFLite holds their states in arrays of a fixed size. "
+                    f"{received('batch_size', None)}"
+                ) from error
+            raise ValueError(
+                "`model` must consist of operations that TFLite has: "
+                f"{_reason(error)}. {received('model', signature.model.name)}"
+            ) from error
+    return content
+
+
 def _set_precision(converter: Any, signature: Signature, precision: Precision) -> None:
     """Tells the converter how to hold numbers."""
     import tensorflow as tf
@@ -140,7 +152,7 @@ def _set_precision(converter: Any, signature: Signature, precision: Precision) -
 def _reason(error: Exception) -> str:
     """The operations that the converter complains of, or its first line."""
     lists = re.findall(r"(?:Flex|Custom) ops: ([^\n]+)", str(error))
-    lists = lists or re.findall(r"fused\[\"(\w+):\"", str(error))
+    lists = lists or re.findall(r"loc\((?:callsite\()?fused\[\"(\w+):\"", str(error))
     if lists:
         return "it has none for " + ", ".join(dict.fromkeys(lists))
     return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

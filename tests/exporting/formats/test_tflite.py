@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from keras import layers
+from keras import layers, ops
 
 from pgmpf_tf.exporting import VerificationError, export
 from tests.exporting.networks import convnet, images
@@ -190,3 +190,46 @@ def test_quantized_files_have_their_normalizations_folded(tmp_path):
     operations = {detail["op_name"] for detail in interpreter._get_ops_details()}
     assert not operations & {"MUL", "ADD"}
     assert report["tflite"].relative_error < 0.1
+
+
+SHIFTS = {
+    "both axes": {"shift": (-1, 2), "axis": (1, 2)},
+    "one axis": {"shift": 9, "axis": -2},
+    "not at all": {"shift": (6, 0), "axis": (1, 2)},
+}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Shifted(layers.Layer):
+    """TFLite has no roll: here inside a layer, as in shifted windows."""
+
+    def __init__(self, shift, axis):
+        super().__init__()
+        self.shift, self.axis = shift, axis
+        self.dense = layers.Dense(4)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        return ops.roll(self.dense(x), self.shift, self.axis)
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_roll_becomes_slices(tmp_path, shift):
+    x = keras.Input((6, 5, 3), name="x")
+    y = layers.Conv2D(2, 3, name="y")(Shifted(**SHIFTS[shift])(x))
+    model = keras.Model(x, y)
+    export(model, tmp_path, formats="tflite", tolerance=1e-6)
+    data = np.random.default_rng(0).uniform(size=(32, 6, 5, 3))
+    options = {"quantize": "int8", "representative_data": data}
+    report = export(model, tmp_path, "tflite", min_agreement=0, **options)
+    # Another place would be as far off as an output is large.
+    assert report["tflite"].relative_error < 0.2
+
+
+def test_what_has_no_form_is_named(tmp_path):
+    x = keras.Input((4, 4))
+    model = keras.Model(x, ops.fft2((x, x * 0.0))[0])
+    with pytest.raises(ValueError, match=r"it has none for .*(FFT2D|Complex)"):
+        export(model, tmp_path, formats="tflite")
