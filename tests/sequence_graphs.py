@@ -101,6 +101,13 @@ class SequenceMaker(GraphMaker):
         v = self.projected(other, heads, size)
         if self.rng.random() < 0.3:
             q, k = q * 0.5, ops.roll(k, 1, axis=1)
+        if self.rng.random() < 0.3:
+            norm = self.choice(
+                layers.RMSNormalization,
+                layers.UnitNormalization,
+                layers.LayerNormalization,
+            )
+            q, k = norm()(q), norm()(k)
         bias = self.rng.normal(size=(1, heads, steps, steps)).astype("float32")
         bias[:, self.rng.random(heads) < 0.3] = 0
 
@@ -125,6 +132,17 @@ class SequenceMaker(GraphMaker):
         return ops.reshape(y, (-1, steps, heads * size))
 
     step_written_again = step_written_attention
+
+    def step_shared_keys(self, x):
+        """Two queries for each key; the place with the largest mean is taken of all."""
+        steps, groups, other = x.shape[1], self.choice(1, 2), self.partner(x)
+        q = ops.reshape(self.projected(x, 2 * groups, 2), (-1, steps, groups, 2, 2))
+        k, v = self.projected(other, groups, 2), self.projected(other, groups, 2)
+        weights = ops.softmax(ops.einsum("btkgh,bskh->bkgts", q, k))
+        y = ops.einsum("bkgts,bskh->btkgh", weights, v)
+        y = ops.reshape(y, (-1, steps, 4 * groups))
+        place = ops.argmax(ops.mean(x, axis=-1, keepdims=True), axis=1, keepdims=True)
+        return y + ops.take_along_axis(y, place, axis=1)
 
     def step_fused(self, x):
         """Queries, keys and values of one layer."""

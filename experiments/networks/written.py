@@ -54,13 +54,13 @@ def _mlp(x: Any, widths: list[int], dropout: float) -> Any:
 def vit() -> keras.Model:
     """A vision transformer of functions around `MultiHeadAttention`."""
     inputs = keras.Input((SIDE, SIDE, 3))
-    x = PatchEncoder(4, 16)(inputs)
+    x = PatchEncoder(4, 32)(inputs)
     for _ in range(2):
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        y = layers.MultiHeadAttention(4, 4, dropout=0.1)(y, y)
+        y = layers.MultiHeadAttention(4, 8, dropout=0.1)(y, y)
         x = layers.Add()([x, y])
         y = layers.LayerNormalization(epsilon=1e-6)(x)
-        x = layers.Add()([x, _mlp(y, [32, 16], 0.1)])
+        x = layers.Add()([x, _mlp(y, [64, 32], 0.1)])
     x = layers.LayerNormalization(epsilon=1e-6)(x)
     x = _mlp(layers.Flatten()(x), [32], 0.5)
     return keras.Model(inputs, layers.Dense(CLASSES)(x), name="vit")

@@ -23,18 +23,18 @@ def _feed_forward(x: Any, width: int) -> Any:
 def conformer() -> keras.Model:
     """Attention and gated convolutions over frames of sound."""
     inputs = keras.Input((16, 12))
-    x = layers.Conv1D(16, 3, strides=2, padding="same", activation="relu")(inputs)
+    x = layers.Conv1D(32, 3, strides=2, padding="same", activation="relu")(inputs)
     for _ in range(2):
-        x = _feed_forward(x, 16)
+        x = _feed_forward(x, 32)
         y = layers.LayerNormalization()(x)
-        x = layers.Add()([x, layers.MultiHeadAttention(4, 4)(y, y)])
-        y = layers.Conv1D(32, 1)(layers.LayerNormalization()(x))
+        x = layers.Add()([x, layers.MultiHeadAttention(4, 8)(y, y)])
+        y = layers.Conv1D(64, 1)(layers.LayerNormalization()(x))
         values, gates = ops.split(y, 2, axis=-1)
         y = values * ops.sigmoid(gates)
         y = layers.DepthwiseConv1D(5, padding="same")(y)
         y = layers.Activation("swish")(layers.BatchNormalization()(y))
-        x = layers.Add()([x, layers.Conv1D(16, 1)(y)])
-        x = layers.LayerNormalization()(_feed_forward(x, 16))
+        x = layers.Add()([x, layers.Conv1D(32, 1)(y)])
+        x = layers.LayerNormalization()(_feed_forward(x, 32))
     outputs = layers.Dense(written.CLASSES)(layers.GlobalAveragePooling1D()(x))
     return keras.Model(inputs, outputs, name="conformer")
 

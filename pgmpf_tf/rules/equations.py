@@ -244,7 +244,8 @@ class Product:
         for place, channels in enumerate(operands):
             if place == main:
                 continue
-            if kept[place] and kept[place] <= kept[main]:
+            comparable = kept[place] <= kept[main] or kept[main] <= kept[place]
+            if kept[place] and comparable:  # queries go with the keys they share
                 flow.tie(result, self._whole(flow, labels[place]))
             elif kept[place]:
                 flow.pin(channels.labels, f"{reader} multiplies it by other channels")

@@ -84,6 +84,15 @@ def grouped(x):
     return attend_by_matmul(q, ops.repeat(k, 2, axis=2), ops.repeat(v, 2, axis=2))
 
 
+def grouped_by_axes(x):
+    """Queries have an axis of groups, and one of those within."""
+    q, k, v = projected(x), projected(x, 2), projected(x, 2)
+    q = ops.reshape(q, (-1, STEPS, 2, HEADS // 2, SIZE))
+    weights = ops.softmax(ops.einsum("btkgh,bskh->bkgts", q, k))
+    y = ops.einsum("bkgts,bskh->btkgh", weights, v)
+    return projected_back(ops.reshape(y, (-1, STEPS, HEADS, SIZE)))
+
+
 def dot_product(x):
     q, k, v = (projected(x) for _ in range(3))
     return projected_back(ops.dot_product_attention(q, k, v))
@@ -165,6 +174,7 @@ CASES = {
     "fused_and_unstacked": fused_and_unstacked,
     "unstacked": unstacked,
     "grouped": grouped,
+    "grouped_by_axes": grouped_by_axes,
     "dot_product": dot_product,
     "dot_product_biased": dot_product_biased,
     "rotated": rotated,
