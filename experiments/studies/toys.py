@@ -46,11 +46,13 @@ class Set:
         name: of the files.
         title: of the table.
         networks: by its name, what builds each, with random weights.
+        note: what the table says of them besides.
     """
 
     name: str
     title: str
     networks: Mapping[str, Callable[[], keras.Model]]
+    note: str = ""
 
 
 def _written(build: Callable[[], keras.Model]) -> Callable[[], keras.Model]:
@@ -68,6 +70,9 @@ SETS = {
         "Backbones and tasks of KerasHub, pruned and compacted",
         {name: lambda name=name: hub.build(name) for name in hub.NAMES}
         | {name: lambda name=name: hub_tasks.build(name) for name in hub_tasks.TASKS},
+        "Most toys are 16 to 32 channels wide. ViT, DeiT, DINO, CLIP, SigLIP and "
+        "MobileNet have at least 64: in narrower ones what reads the image, of which "
+        "only the outputs can go, would be a third to a half of the cost.",
     ),
     "written": Set(
         "written",
@@ -293,7 +298,8 @@ def table(
         f"small model at batch sizes {BATCHES[0]} and {BATCHES[1]}, over the largest "
         "entry of each output. Elsewhere: the same for the file of the small model, "
         "loaded in a process without this package; SavedModel and TFLite: for what "
-        "was exported. Trains: a step changes its weights.",
+        "was exported. Trains: a step changes its weights."
+        + (f" {kind.note}" if kind.note else ""),
         "",
         "| network | MACs, dense | small | left | filters that stay, beside outputs "
         "| layers that are not stock Keras | deviation | elsewhere | SavedModel "

@@ -86,6 +86,28 @@ def test_a_killed_study_goes_on_and_deploys_what_it_has_not(tmp_path, monkeypatc
     assert trains == "yes"
 
 
+def test_what_cannot_be_measured_is_named_and_tried_again(tmp_path):
+    def good():
+        x = keras.Input((3,))
+        hidden = keras.layers.Dense(4, activation="relu")(x)
+        return keras.Model(x, keras.layers.Dense(2)(hidden))
+
+    def bad():
+        raise ValueError("cannot be built")
+
+    sets = [
+        toys.Set("two", "Two", {"first": first, "second": good}, "A note.")
+        for first in (bad, good)
+    ]
+    text = toys.run(sets[0], tmp_path, [], deployed=False)
+    assert "- first: ValueError: cannot be built." in text
+    assert "| second | 20 | 10 |" in text
+    assert " A note.\n" in text
+    text = toys.run(sets[1], tmp_path, [], deployed=False)
+    assert "| first | 20 | 10 |" in text
+    assert "What fails" not in text
+
+
 def test_what_does_not_load_elsewhere_is_told():
     @keras.saving.register_keras_serializable("tests")
     class Mine(keras.layers.Layer):
