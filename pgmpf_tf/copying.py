@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -130,6 +131,8 @@ class Copying(Inserting):
             self.whole.append((new, old))
             if hasattr(new, "finalize_state"):  # Normalization has copies of them
                 new.finalize_state()
+            if not type(new).__module__.startswith("keras.src."):
+                _let_its_call_build(new)
 
     def origins(self, small: keras.Model) -> list[Origin]:
         """The origins of the weights of the model that `rewrite` made."""
@@ -148,6 +151,21 @@ class Copying(Inserting):
             self.free.discard(node.name)
             return node.name
         return self.unique(node.name)
+
+
+def _let_its_call_build(layer: keras.layers.Layer) -> None:
+    """Lets no file name the shapes of a layer that cannot be built of those.
+
+    JSON makes lists of tuples, which some layers of one's own refuse in `build`.
+    Without shapes Keras builds the layer where the graph calls it.
+    """
+    try:
+        config = layer.get_build_config()
+        if config:
+            again = type(layer).from_config(layer.get_config())
+            again.build_from_config(json.loads(json.dumps(config)))
+    except Exception:  # whatever a layer of one's own raises
+        layer._build_shapes_dict = None
 
 
 def _specs(layer: keras.layers.Layer) -> list[tuple[str, Any]]:

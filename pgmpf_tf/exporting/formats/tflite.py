@@ -153,6 +153,7 @@ def _reason(error: Exception) -> str:
     """The operations that the converter complains of, or its first line."""
     lists = re.findall(r"(?:Flex|Custom) ops: ([^\n]+)", str(error))
     lists = lists or re.findall(r"loc\((?:callsite\()?fused\[\"(\w+):\"", str(error))
-    if lists:
-        return "it has none for " + ", ".join(dict.fromkeys(lists))
+    names = dict.fromkeys(name for name in lists if "PartitionedCall" not in name)
+    if names:
+        return "it has none for " + ", ".join(names)
     return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
