@@ -62,7 +62,7 @@ def _rolled(node: Node) -> Rebuilt:
         return narrower(node)
 
     def build(builder: Builder, inputs: NewTensors) -> Any:
-        (x,) = inputs
+        x: Any = inputs[0]
         for axis, shift, size in zip(axes, shifts, sizes, strict=True):
             start = -shift % size
             if start:
