@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -156,15 +157,22 @@ class Copying(Inserting):
 def _let_its_call_build(layer: keras.layers.Layer) -> None:
     """Lets no file name the shapes of a layer that cannot be built of those.
 
-    JSON makes lists of tuples, which some layers of one's own refuse in `build`.
-    Without shapes Keras builds the layer where the graph calls it.
+    JSON makes lists of tuples, which some layers of one's own refuse in `build`; others
+    have no `build`, and layers in them that are built by a call. Without shapes Keras
+    builds the layer where the graph calls it.
     """
     try:
         config = layer.get_build_config()
-        if config:
-            again = type(layer).from_config(layer.get_config())
+        if not config:
+            return
+        again = type(layer).from_config(layer.get_config())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             again.build_from_config(json.loads(json.dumps(config)))
+        complete = _specs(again) == _specs(layer)
     except Exception:  # whatever a layer of one's own raises
+        complete = False
+    if not complete:
         layer._build_shapes_dict = None
 
 

@@ -29,7 +29,23 @@ class TakesLists(WantsTuples):
         self.scale = self.add_weight(shape=(list(shape)[-1],), name="scale")
 
 
-@pytest.mark.parametrize("kind", [WantsTuples, TakesLists])
+@keras.saving.register_keras_serializable("tests")
+class BuiltByItsCall(layers.Layer):
+    """It has no `build`, and is not called where only its output's shape is asked."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.norm = layers.LayerNormalization()
+
+    def call(self, x):
+        return self.norm(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `build:UserWarning")
+@pytest.mark.parametrize("kind", [WantsTuples, TakesLists, BuiltByItsCall])
 def test_the_file_of_a_layer_that_stays_whole_loads(kind, tmp_path):
     x = keras.Input((5,))
     y = layers.Dense(8, activation="relu", name="hidden")(kind(name="own")(x))

@@ -17,7 +17,8 @@ import numpy as np
 from pgmpf_tf.channels.arrays import Array, NoRule, everything, unknown, whole_slices
 from pgmpf_tf.channels.graph import Graph
 from pgmpf_tf.channels.nodes import Node, Tensor, has_weights
-from pgmpf_tf.rules import Barrier, Cut, Rebuilt, Rule, Weights, rule_for
+from pgmpf_tf.channels.stand_ins import STAND_INS
+from pgmpf_tf.rules import Barrier, Cut, Rebuilt, Rule, Weights, narrower, rule_for
 
 
 @dataclass
@@ -60,6 +61,22 @@ class Step:
     def cut(self) -> Cut:
         """What is left of the call."""
         return Cut(self.required, self.produced, self.values)
+
+
+def unchanged(node: Node) -> Step:
+    """What becomes of a call that keeps all its channels: the same call again."""
+    step = Step(
+        node,
+        rule_for(node.operation),
+        [unknown(len(tensor.shape)) for tensor in node.inputs],
+        required=[everything(len(tensor.shape)) for tensor in node.inputs],
+        produced=[everything(len(tensor.shape)) for tensor in node.outputs],
+    )
+    if isinstance(node.operation, STAND_INS):
+        step.rebuilt = step.rule.rebuild(node, Weights(), step.cut)
+    else:
+        step.rebuilt = narrower(node)
+    return step
 
 
 class _MoreBarriers(Exception):

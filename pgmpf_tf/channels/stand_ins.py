@@ -57,3 +57,7 @@ class Passing(keras.Operation):
     def __init__(self, layer: keras.layers.Layer) -> None:
         super().__init__(name=layer.name)
         self.layer = layer
+
+
+STAND_INS = (Source, Constant, BatchBroadcast, Passing)
+"""What stands in a graph for what an opened layer has or does, and cannot be called."""

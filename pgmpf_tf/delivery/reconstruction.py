@@ -14,7 +14,7 @@ from keras import layers, tree
 
 from pgmpf_tf.channels.graph import Graph, trace
 from pgmpf_tf.channels.nodes import Node, fill_in
-from pgmpf_tf.channels.stand_ins import BatchBroadcast, Constant, Passing, Source
+from pgmpf_tf.channels.stand_ins import STAND_INS
 
 _KINDS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 _RIDGE = 1e-2
@@ -74,8 +74,7 @@ def reconstruct(
 
 
 def _can_be_run(node: Node) -> bool:
-    stands_in = isinstance(node.operation, (Source, Constant, BatchBroadcast, Passing))
-    return not (stands_in or node.all_masks)
+    return not (isinstance(node.operation, STAND_INS) or node.all_masks)
 
 
 def _affordable(graph: Graph, flat: list[np.ndarray], seconds: float) -> int:

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from pgmpf_tf.channels.arrays import Array, everything
-from pgmpf_tf.channels.elimination import Step
+from pgmpf_tf.channels.arrays import Array
+from pgmpf_tf.channels.elimination import Step, unchanged
 from pgmpf_tf.channels.graph import Graph, trace
 from pgmpf_tf.channels.nodes import Node, Tensor
 from pgmpf_tf.compaction import rebuild
@@ -21,7 +21,7 @@ from pgmpf_tf.folding.passing import (
     is_linear,
     passes,
 )
-from pgmpf_tf.rules import Rebuilt, narrower, passed_on, rule_for
+from pgmpf_tf.rules import Rebuilt, narrower, passed_on
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -67,13 +67,9 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
 
 
 def _step(node: Node, folds: _Folds) -> Step:
-    return Step(
-        node,
-        rule_for(node.operation),
-        required=[everything(len(tensor.shape)) for tensor in node.inputs],
-        produced=[everything(len(tensor.shape)) for tensor in node.outputs],
-        rebuilt=folds.rebuilt(node),
-    )
+    step = unchanged(node)
+    step.rebuilt = folds.rebuilt(node) or step.rebuilt
+    return step
 
 
 Edits: TypeAlias = list[Callable[[], None]]
@@ -95,13 +91,13 @@ class _Folds:
         self._changed: set[int] = set()
         self._gone: set[int] = set()
 
-    def rebuilt(self, node: Node) -> Rebuilt:
-        """What takes the place of a call."""
+    def rebuilt(self, node: Node) -> Rebuilt | None:
+        """What takes the place of a call; None: the same call."""
         if id(node) in self._gone:
             return passed_on()
         affine = self._of(node)
         if affine is None or id(node.operation) not in self._changed:
-            return narrower(node)
+            return None
         return narrower(node, *affine.changed())
 
     def fold(self, node: Node) -> None:

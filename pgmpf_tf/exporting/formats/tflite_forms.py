@@ -8,13 +8,12 @@ from typing import Any
 
 from keras import ops
 
-from pgmpf_tf.channels.arrays import everything
-from pgmpf_tf.channels.elimination import Step
+from pgmpf_tf.channels.elimination import unchanged
 from pgmpf_tf.channels.graph import trace
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.compaction import rebuild
 from pgmpf_tf.exporting.signature import Signature, is_legacy
-from pgmpf_tf.rules import Builder, Rebuilt, narrower, rule_for
+from pgmpf_tf.rules import Builder, Rebuilt, narrower
 from pgmpf_tf.rules.rebuilding import NewTensors
 
 
@@ -34,16 +33,10 @@ def in_other_operations(signature: Signature) -> Signature | None:
     forms = [_FORMS.get(type(node.operation).__name__) for node in graph.nodes]
     if not any(forms):
         return None
-    steps = [
-        Step(
-            node,
-            rule_for(node.operation),
-            required=[everything(len(tensor.shape)) for tensor in node.inputs],
-            produced=[everything(len(tensor.shape)) for tensor in node.outputs],
-            rebuilt=narrower(node) if form is None else form(node),
-        )
-        for node, form in zip(graph.nodes, forms, strict=True)
-    ]
+    steps = [unchanged(node) for node in graph.nodes]
+    for step, form in zip(steps, forms, strict=True):
+        if form is not None:
+            step.rebuilt = form(step.node)
     return replace(signature, model=rebuild(graph, steps))
 
 

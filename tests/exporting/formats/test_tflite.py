@@ -200,19 +200,34 @@ SHIFTS = {
 
 
 @keras.saving.register_keras_serializable("tests")
+class SkippedAtTimes(layers.Layer):
+    """Stochastic depth: at inference it is no operation."""
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        return x * ops.cast(
+            keras.random.uniform((ops.shape(x)[0], 1, 1, 1)) > 0.1, x.dtype
+        )
+
+
+@keras.saving.register_keras_serializable("tests")
 class Shifted(layers.Layer):
     """TFLite has no roll: here inside a layer, as in shifted windows."""
 
     def __init__(self, shift, axis):
         super().__init__()
         self.shift, self.axis = shift, axis
-        self.dense = layers.Dense(4)
+        self.dense, self.skipped = layers.Dense(4), SkippedAtTimes()
 
     def build(self, shape):
         self.dense.build(shape)
+        self.offset = self.add_weight(shape=(4,), initializer="normal", name="offset")
 
     def call(self, x):
-        return ops.roll(self.dense(x), self.shift, self.axis)
+        return self.skipped(
+            ops.roll(self.dense(x) + self.offset, self.shift, self.axis)
+        )
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
