@@ -150,4 +150,5 @@ def _outcomes() -> dict[str, dict[str, dict[str, int]]]:
 def _answer(counts: dict[str, int]) -> str:
     if counts.get("failed"):
         return "no"
-    return "yes" if counts.get("passed") else "-"
+    known = {"passed": "yes", "refused": "refused"}
+    return next((known[outcome] for outcome in known if counts.get(outcome)), "-")

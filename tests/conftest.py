@@ -45,7 +45,8 @@ def pytest_runtest_makereport(item, call):
     if report.failed or (report.when == "call" and report.passed):
         for marker in item.iter_markers("feature"):
             key = marker.kwargs.get("backend"), *marker.args
-            _outcomes[key][report.outcome] += 1
+            refused = report.passed and marker.kwargs.get("refused")
+            _outcomes[key]["refused" if refused else report.outcome] += 1
     return report
 
 

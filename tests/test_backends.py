@@ -57,7 +57,16 @@ def test_the_launcher_trains_prunes_and_exports(backend, tmp_path):
     assert result["quantized"]["tflite"]["precision"] == "int8"
 
 
-@pytest.mark.feature("images in the device's memory", backend="jax")
+IN_MEMORY = "images in the device's memory"
+
+
+@pytest.mark.feature(IN_MEMORY, backend="torch", refused=True)
+def test_pytorch_refuses_images_in_the_device_s_memory():
+    tests = "-m pytest -q tests/experiments/run/test_runner.py -k on_device"
+    assert "1 passed" in run_beside_tensorflow("torch", *tests.split())
+
+
+@pytest.mark.feature(IN_MEMORY, backend="jax")
 def test_images_in_the_device_s_memory(tmp_path):
     command = (
         "-m experiments.train --train_examples=320 --batch_size=64 --dense_epochs=0 "

@@ -1,6 +1,7 @@
 """README's five lines, word for word, on networks that are trained: what is left.
 
     python -m experiments.studies.five_lines --tfds_dir=../shared/tensorflow_datasets
+    KERAS_BACKEND=jax python -m experiments.studies.five_lines --data=digits
 
 On digits a ResNet-8, on 5,000 images of CIFAR-10 at 16x16 a ResNet-20. Beside the small
 network stands the dense one that trained as many epochs more, with the same optimizer,
@@ -33,6 +34,7 @@ NETWORKS = {
     defaults.SOURCES["digits"]: "resnet8",
     defaults.Source("cifar10", 5000, 2000, None, 16): "resnet20",
 }
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 BATCH_SIZE = 32
 LOSS = "sparse_categorical_crossentropy"
 
@@ -102,7 +104,7 @@ def measure(
 def markdown(records: list[dict[str, Any]]) -> str:
     """The runs as a table."""
     lines = [
-        "# README's five lines",
+        f"# README's five lines on {BACKENDS[keras.backend.backend()]}",
         "",
         "Accuracy on test images in %: of the trained network, of the small one after "
         "README's program, and of the dense one trained for as many epochs more "
@@ -126,6 +128,8 @@ def markdown(records: list[dict[str, Any]]) -> str:
 
 def define_flags() -> None:
     """What to run, and where to write."""
+    names = [source.name for source in NETWORKS]
+    flags.DEFINE_multi_enum("data", names, names, "Which images.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
     flags.DEFINE_string("runs_dir", "runs/five_lines", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
@@ -134,11 +138,13 @@ def define_flags() -> None:
 
 def main(_: list[str]) -> None:
     """Runs all, and writes the table."""
-    given = flags.FLAGS
+    given, backend = flags.FLAGS, keras.backend.backend()
+    name = "five_lines" if backend == "tensorflow" else f"five_lines_{backend}"
+    folder = Path(given.runs_dir) / backend
     records = []
     for source, kind in NETWORKS.items():
-        for seed in range(given.seeds):
-            path = Path(given.runs_dir) / f"{source.name}-{seed}.json"
+        for seed in range(given.seeds if source.name in given.data else 0):
+            path = folder / f"{source.name}-{seed}.json"
             if not path.is_file():
                 record = measure(source, kind, given.tfds_dir, seed)
                 write_text(path, json.dumps(record) + "\n")
@@ -146,7 +152,7 @@ def main(_: list[str]) -> None:
                 keras.utils.clear_session()
             records.append(json.loads(path.read_text("utf-8")))
     content = {"runs": records}
-    evaluation.write_results(given.output, "five_lines", markdown(records), content)
+    evaluation.write_results(given.output, name, markdown(records), content)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def stop_in_epoch(folder, stage, epoch, signal_number):
     return process.finish()
 
 
+@pytest.mark.feature("`python -m experiments.train`")
 def test_a_run_that_was_stopped_twice_ends_as_the_uninterrupted_one(tmp_path):
     settings = resolve(
         train_examples=320, batch_size=32, dense_epochs=2, epochs=4, formats=()

@@ -17,7 +17,8 @@ def ours(tmp_path_factory):
     return dict(np.load(path))
 
 
-@on_others("the same masks as on TensorFlow")
+@on_others("the same masks on every backend")
+@pytest.mark.feature("the same masks on every backend", backend="tensorflow")
 def test_masks_and_weights_are_those_of_tensorflow(backend, ours, tmp_path):
     path = tmp_path / "end.npz"
     run_without_tensorflow(backend, "-m", "tests.training.agreement_program", path)

@@ -88,3 +88,12 @@ def test_a_step_of_the_user_s_own_is_masked_alike(optimizer):
         results.append([w.numpy() for w in model.trainable_weights])
     for value, other in zip(*results, strict=True):
         np.testing.assert_allclose(value, other, atol=1e-6)
+
+
+@pytest.mark.feature("`steps_per_execution`", refused=True)
+def test_keras_has_no_several_steps_per_execution():
+    x, y = images_and_labels(8)
+    for model in (convnet(), wrap(convnet(), 0.5)):
+        model.compile("sgd", cross_entropy(), steps_per_execution=3)
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+            model.fit(x, y, 4, verbose=0)

@@ -322,7 +322,12 @@ def test_pruning_from_scratch_needs_no_dense_network(tmp_path, monkeypatch):
         ({"dataset": "letters"}, ValueError, "letters"),
         ({"baseline": "nowhere.keras"}, FileNotFoundError, "nowhere.keras"),
         ({"data_dir": "nowhere"}, FileNotFoundError, "nowhere"),
-        ({"on_device": True}, ValueError, "`on_device` needs KERAS_BACKEND=jax"),
+        pytest.param(
+            {"on_device": True},
+            ValueError,
+            "`on_device` needs KERAS_BACKEND=jax",
+            marks=pytest.mark.feature("images in the device's memory", refused=True),
+        ),
     ],
 )
 def test_what_cannot_run_is_refused_before_training(tmp_path, changes, error, message):
