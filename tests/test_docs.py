@@ -158,9 +158,6 @@ def test_backends_have_features_that_tests_are_marked_with():
     assert listed
     answers = {answer for _, *answers in rows for answer in answers}
     assert answers <= {"yes", "no", "refused", "-"}
-    # A dash says that no test was run: only where none would make sense.
-    dashes = [row for row in rows if "-" in row]
-    assert dashes == [["import without TensorFlow", "-", "yes", "yes"]]
     tests = "".join(text(path) for path in (ROOT / "tests").rglob("test_*.py"))
     assert not [feature for feature in listed if feature not in tests]
 

@@ -72,11 +72,13 @@ def dense():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.feature("`jit_compile`")
-def test_xla_agrees(optimizer):
+def test_a_compiled_step_agrees(optimizer):
+    """By XLA on TensorFlow and JAX, by `torch.compile` on PyTorch."""
     x, y = images_and_labels()
     weights = []
     for jit_compile in (False, True):
         model = compiled(dense(), optimizer, jit_compile=jit_compile)
+        assert model.jit_compile == jit_compile  # Keras turns off what it cannot do
         model.fit(x, y, 8, epochs=3, shuffle=False, verbose=0)
         weights.append(model.get_weights())
     for value, other in zip(*weights, strict=True):
