@@ -82,6 +82,8 @@ def test_without_heads_the_channels_of_a_map_go(norm):
     y = layers.Conv2D(5, 1, name="conv")(NORMS[norm]()(y))
     model = keras.Model(x, layers.Dense(2)(layers.Flatten()(y)))
     randomize(model)
+    roles = {member.role for member in analyze(model).members}
+    assert ("scale" in roles) is (norm != "unit")
     wrapped = pgmpf_tf.wrap(model, rate=0.5, seed=0)
     wrapped.apply_masks()
     small = pgmpf_tf.compact(wrapped)
