@@ -2,8 +2,9 @@
 
 `analyze` plus `compact` of a network pruned by half, and `keras.models.clone_model`
 plus copying its weights, alternate in one process; each pair gives one ratio. Then
-bottleneck ResNets as deep as ResNet-1001 are analyzed and compacted: seconds per call
-in the graph tell whether the time is linear in the depth.
+bottleneck ResNets as deep as ResNet-1001, and KerasHub's ViT with more and more blocks,
+are analyzed and compacted: seconds per layer tell whether the time is linear in the
+depth. All times are of the processor.
 
     python -m experiments.benchmarks.compaction --output=experiments/results
 """
@@ -23,21 +24,28 @@ from rich.console import Console
 from rich.progress import track
 
 import pgmpf_tf
-from experiments.benchmarks.measuring import seconds, show
-from experiments.networks import applications
+from experiments.benchmarks.measuring import processor_seconds as seconds
+from experiments.benchmarks.measuring import show
+from experiments.networks import applications, hub
 from experiments.run.evaluation import environment
 from experiments.run.launching import launch
 from pgmpf_tf._files import write_text
 from pgmpf_tf.channels.analysis import analyze
 
-NETWORKS = ("ResNet50", "DenseNet121", "EfficientNetB0", "NASNetMobile")
+NETWORKS = (
+    "ResNet50",
+    "DenseNet121",
+    "EfficientNetB0",
+    "NASNetMobile",
+    *hub.FULL_SIZE,
+)
 
 SEED = 0
 
 
 def compare(name: str, pairs: int) -> dict[str, Any]:
     """Medians over alternating runs of compaction and of copying one network."""
-    model = applications.build(name)
+    model = hub.FULL_SIZE[name]() if name in hub.FULL_SIZE else applications.build(name)
     pruned = pgmpf_tf.wrap(model, rate=0.5, seed=SEED)
     pruned.apply_masks()
 
@@ -58,7 +66,7 @@ def compare(name: str, pairs: int) -> dict[str, Any]:
     ratios = [(row["analyze"] + row["compact"]) / row["copy"] for row in rows]
     return {
         "network": name,
-        "layers": len(model.layers),
+        "layers": _count(model),
         "pairs": pairs,
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
@@ -105,15 +113,29 @@ def chain(depth: int) -> keras.Model:
     return keras.Model(image, layers.Dense(10)(x))
 
 
-def deepen(depth: int) -> dict[str, Any]:
+def blocks(depth: int) -> keras.Model:
+    """KerasHub's ViT, narrow, with so many blocks."""
+    return hub.vit(depth=depth, width=64, heads=4, size=64)
+
+
+CHAINS = {"ResNet": chain, "ViT": blocks}
+
+
+def _count(model: keras.Model) -> int:
+    """How many layers a model has, those inside of others too."""
+    return sum(1 for _ in model._flatten_layers(include_self=False))
+
+
+def deepen(architecture: str, depth: int) -> dict[str, Any]:
     """Seconds for one chain: analysis (median of three) and compaction (once)."""
-    model = chain(depth)
+    model = CHAINS[architecture](depth)
     analysis = statistics.median(seconds(lambda: analyze(model)) for _ in range(3))
     pruned = pgmpf_tf.wrap(model, rate=0.5, seed=SEED)
     pruned.apply_masks()
     compaction = seconds(lambda: pgmpf_tf.compact(pruned))
-    count = len(model.layers)
+    count = _count(model)
     return {
+        "architecture": architecture,
         "depth": depth,
         "layers": count,
         "analyze_seconds": analysis,
@@ -126,25 +148,39 @@ def deepen(depth: int) -> dict[str, Any]:
 def define_flags() -> None:
     """What to measure, and where to write."""
     flags.DEFINE_multi_enum(
-        "network", NETWORKS, applications.NAMES, "Network to measure (repeatable)."
+        "network",
+        NETWORKS,
+        (*applications.NAMES, *hub.FULL_SIZE),
+        "Network to measure (repeatable).",
     )
     flags.DEFINE_integer("pairs", 9, "Pairs per network.", lower_bound=1)
     flags.DEFINE_list(
         "depths",
         ["164", "326", "650", "1001"],
-        "Depths 9n + 2 of the chains; may be empty.",
+        "Depths 9n + 2 of the ResNets; may be empty.",
+    )
+    flags.DEFINE_list(
+        "blocks", ["6", "12", "24", "48"], "Depths of the ViTs; may be empty."
     )
     flags.DEFINE_string(
         "output", None, "Directory for compaction.json; none if not given."
     )
 
 
+def _integers(flag: str) -> list[int]:
+    try:
+        return [int(value) for value in flags.FLAGS[flag].value]
+    except ValueError as error:
+        raise ValueError(f"--{flag} must be integers: {error}") from error
+
+
 def main(_: list[str]) -> None:
     """Measures, prints, and writes the file."""
-    try:
-        depths = [int(depth) for depth in flags.FLAGS.depths]
-    except ValueError as error:
-        raise ValueError(f"--depths must be integers: {error}") from error
+    depths = [
+        (architecture, depth)
+        for architecture, name in (("ResNet", "depths"), ("ViT", "blocks"))
+        for depth in _integers(name)
+    ]
     console = Console()
     networks = []
     for name in flags.FLAGS.network:
@@ -152,10 +188,10 @@ def main(_: list[str]) -> None:
         keras.utils.clear_session()
     show(console, "analyze + compact, over clone_model + set_weights", networks)
     chains = []
-    for depth in track(depths, description="chains"):
-        chains.append(deepen(depth))
+    for architecture, depth in track(depths, description="chains"):
+        chains.append(deepen(architecture, depth))
         keras.utils.clear_session()
-    show(console, "bottleneck ResNets", chains)
+    show(console, "deeper and deeper networks", chains)
     if flags.FLAGS.output:
         path = pathlib.Path(flags.FLAGS.output) / "compaction.json"
         result = {"machine": environment(), "networks": networks, "chains": chains}

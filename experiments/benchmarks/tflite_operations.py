@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ def operation_milliseconds(path: Path, threads: int = 1) -> dict[str, float]:
         content = bytes(flatbuffer_utils.convert_object_to_bytearray(model))
         times[_kind(model, graph, operation)] += _milliseconds(content, threads)
     return dict(sorted(times.items(), key=lambda item: -item[1]))
+
+
+def operation_counts(path: Path) -> dict[str, int]:
+    """How many operations of each kind a `.tflite` file with one subgraph has."""
+    model = flatbuffer_utils.read_model(str(path))
+    (graph,) = model.subgraphs
+    return dict(Counter(_kind(model, graph, one) for one in graph.operators))
 
 
 def _is_variable(model: Any, graph: Any, index: int) -> bool:

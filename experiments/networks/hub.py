@@ -1,4 +1,4 @@
-"""Backbones of KerasHub at toy size, each with a head, and random weights."""
+"""Backbones of KerasHub, most at toy size, each with a head, and random weights."""
 
 from __future__ import annotations
 
@@ -182,6 +182,52 @@ def build(name: str) -> keras.Model:
     randomize(model)
     return model
 
+
+def vit(
+    depth: int = 12, width: int = 768, heads: int = 12, size: int = 224
+) -> keras.Model:
+    """A ViT with patches of 16 under 1,000 logits of its class token; ViT-B/16."""
+    import keras_hub
+
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(size, size, 3),
+        patch_size=16,
+        num_layers=depth,
+        num_heads=heads,
+        hidden_dim=width,
+        mlp_dim=4 * width,
+    )
+    images = keras.Input((size, size, 3), name="images")
+    logits = layers.Dense(1000, name="head")(backbone(images)[:, 0])
+    return keras.Model(images, logits, name="vit")
+
+
+def segformer() -> keras.Model:
+    """SegFormer-B2 for images of 512x512 and 150 classes (Xie et al., 2021)."""
+    import keras_hub
+
+    encoder = keras_hub.models.MiTBackbone(
+        image_shape=(512, 512, 3),
+        layerwise_depths=[3, 4, 6, 3],
+        num_layers=4,
+        layerwise_num_heads=[1, 2, 5, 8],
+        layerwise_sr_ratios=[8, 4, 2, 1],
+        max_drop_path_rate=0.1,
+        layerwise_patch_sizes=[7, 3, 3, 3],
+        layerwise_strides=[4, 2, 2, 2],
+        hidden_dims=[64, 128, 320, 512],
+    )
+    backbone = keras_hub.models.SegFormerBackbone(encoder, projection_filters=768)
+    images = keras.Input((512, 512, 3), name="images")
+    logits = layers.Conv2D(150, 1, name="head")(backbone(images))
+    return keras.Model(images, logits, name="segformer")
+
+
+FULL_SIZE: dict[str, Callable[[], keras.Model]] = {
+    "ViT-B/16": vit,
+    "SegFormer-B2": segformer,
+}
+"""Backbones at the size that people use, with weights as Keras draws them."""
 
 _POOLS: dict[int, Callable[[], list[layers.Layer]]] = {
     3: lambda: [layers.Flatten()],

@@ -24,13 +24,13 @@ class PatchEncoder(layers.Layer):
     def __init__(self, patch: int, width: int, **options: Any) -> None:
         super().__init__(**options)
         self.patch, self.width = patch, width
-        self.projection = layers.Dense(width)
+        self.projection = layers.Dense(width, name="projection")
 
     def build(self, shape: tuple[int, ...]) -> None:
         count = (shape[1] // self.patch) * (shape[2] // self.patch)
         self.projection.build((None, count, self.patch**2 * shape[3]))
         self.token = self.add_weight(shape=(1, 1, self.width), name="token")
-        self.table = layers.Embedding(count + 1, self.width)
+        self.table = layers.Embedding(count + 1, self.width, name="table")
         self.table.build((None, count + 1))
         self.count = count
 
