@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from pgmpf_tf.channels.arrays import Array, NoRule
+from pgmpf_tf.channels.arrays import Array, NoRule, whole_slices
 from pgmpf_tf.channels.flow import Channels, Flow
 from pgmpf_tf.channels.nodes import Node
 from pgmpf_tf.rules.base import Layout, Rule
@@ -75,7 +75,11 @@ class Along(Rule):
         needed: list[Array | None],
         read: list[Array | None],
     ) -> Layout:
-        present = whole_along(kept[0], *self.axes(node))
+        present = kept[0]
+        if not self.keeps_zero and read[0] is not None:
+            # What is not there is zero, and what comes of zeros is asked for.
+            present = whole_slices(present | read[0])
+        present = whole_along(present, *self.axes(node))
         return [present], [present]
 
 

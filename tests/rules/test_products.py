@@ -249,3 +249,24 @@ def test_the_scale_is_that_of_the_heads_as_they_were():
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
     for name in names:
         assert small.get_layer(name).kernel.shape == (3, HEADS, SIZE - 2)
+
+
+def test_queries_of_zero_look_at_all_alike():
+    """A softmax of zeros is no zero: heads without queries give the mean of values."""
+    inputs = keras.Input((STEPS, 3))
+    parts = [
+        layers.EinsumDense("abc,cde->abde", (STEPS, heads, SIZE), name=name)(inputs)
+        for name, heads in (("query", HEADS), ("key", 2), ("value", 2))
+    ]
+    q = ops.reshape(parts[0], (-1, STEPS, 2, HEADS // 2, SIZE))
+    weights = ops.softmax(ops.einsum("btkgh,bskh->bkgts", q, parts[1]))
+    y = ops.einsum("bkgts,bskh->btkgh", weights, parts[2])
+    y = projected_back(ops.reshape(y, (-1, STEPS, HEADS, SIZE)))
+    model = keras.Model(inputs, y)
+    randomize(model)
+    kernel = np.array(model.get_layer("query").kernel)
+    kernel[:, :: HEADS // 2] = 0  # the first query of each key
+    model.get_layer("query").kernel.assign(kernel)
+    small = pgmpf_tf.compact(model)
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
