@@ -43,7 +43,10 @@ Record = dict[str, Any]
 HARD = "hard"
 """The method that the others are held against: all at once, then training."""
 
-METHODS = (HARD, "pgmpf")
+DEFAULT = "pgmpf"
+"""The method of `wrap`, which the variants are held against."""
+
+METHODS = (HARD, DEFAULT)
 
 _FADE = schedules.scaled(schedules.linear(end=0.3), 1.0, 0.0)
 _RISE = schedules.cubic(end=0.3)
@@ -280,16 +283,19 @@ def measure(
     return records
 
 
-def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
-    """Each method's difference from hard pruning in the same cells and seeds.
+def summary(
+    records: Iterable[Record], part: str = "test", reference: str = HARD
+) -> list[Record]:
+    """Each method's difference from another in the same cells and seeds.
 
     Args:
         records: of runs.
         part: which accuracy is compared.
+        reference: the method that the others are held against.
 
     Returns:
         For each method and each value of each factor (and for all): `cells`, `seeds`,
-        `mean` of the accuracy, `ahead`, the mean difference from hard pruning, `error`,
+        `mean` of the accuracy, `ahead`, the mean difference from the other, `error`,
         the standard error of that over cells, and `worst`, the worst cell's mean.
     """
     by_key: dict[tuple[str, str], dict[int, Record]] = {}
@@ -302,14 +308,14 @@ def summary(records: Iterable[Record], part: str = "test") -> list[Record]:
     for method, (factor, value) in itertools.product(methods, values):
         ahead, means, counts = [], [], set()
         for (cell, other), runs in by_key.items():
-            hard = by_key.get((cell, HARD), {})
-            seeds = sorted(set(runs) & set(hard))
+            others = by_key.get((cell, reference), {})
+            seeds = sorted(set(runs) & set(others))
             first = runs[min(runs)]
             if other != method or not seeds or first.get(factor) != value:
                 continue
             counts.add(len(seeds))
             means.append(np.mean([runs[s][part] for s in seeds]))
-            ahead.append(np.mean([runs[s][part] - hard[s][part] for s in seeds]))
+            ahead.append(np.mean([runs[s][part] - others[s][part] for s in seeds]))
         if ahead:
             error = np.std(ahead, ddof=1) / np.sqrt(len(ahead)) if ahead[1:] else None
             rows.append(
@@ -361,7 +367,31 @@ def markdown(records: list[Record]) -> str:
         for value in values:
             shown = (found.get((factor, value, method), "-") for method in others)
             lines.append(f"| {factor} {value} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_beside_default(records)]) + "\n"
+
+
+def _beside_default(records: list[Record]) -> list[str]:
+    """What the variants change, apart from how far BatchNorm's averages lag."""
+    rows = [
+        row
+        for row in summary(records, "recalibrated", DEFAULT)
+        if row["factor"] == "all" and row["method"] in VARIANTS
+    ]
+    if not rows:
+        return []
+    lines = [
+        "",
+        "Held-out images, after `recalibrate`, beside the default in the same "
+        "combinations and seeds:",
+        "",
+        "| variant | combinations | seeds | ahead of the default | at worst |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    return lines + [
+        f"| {row['method']} | {row['cells']} | {row['seeds']} | {_ahead(row)} | "
+        f"{100 * row['worst']:+.2f} |"
+        for row in rows
+    ]
 
 
 def _ahead(row: Record) -> str:

@@ -75,3 +75,13 @@ def test_methods_are_held_against_hard_pruning_in_the_same_runs():
     assert "| pgmpf | 2 | 2 | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
     assert "| epochs 10 | -5.00 |" in text
     json.dumps(defaults.summary(records))
+
+
+def test_variants_are_held_against_the_default_after_recalibrating():
+    def run(method, seed, recalibrated):
+        return record(method, seed, 0.5, recalibrated=recalibrated)
+
+    default = [run("pgmpf", 0, 0.6), run("pgmpf", 1, 0.1)]
+    text = defaults.markdown([*default, run("fade", 0, 0.57), run("hard", 0, 0.9)])
+    assert text.splitlines()[-1] == "| fade | 1 | 1 | -3.00 | -3.00 |"
+    assert "after `recalibrate`" not in defaults.markdown(default)
