@@ -372,13 +372,13 @@ def markdown(records: list[Record]) -> str:
 
 def _beside_default(records: list[Record]) -> list[str]:
     """What the variants change, apart from how far BatchNorm's averages lag."""
+    if not any(record["method"] in VARIANTS for record in records):
+        return []
     rows = [
         row
         for row in summary(records, "recalibrated", DEFAULT)
         if row["factor"] == "all" and row["method"] in VARIANTS
     ]
-    if not rows:
-        return []
     lines = [
         "",
         "Held-out images, after `recalibrate`, beside the default in the same "
