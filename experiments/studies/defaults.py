@@ -21,7 +21,7 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,7 @@ def measure(
     methods: Mapping[str, int],
     tfds_dir: str | None,
     known: Iterable[Record] = (),
+    only: Container[str] | None = None,
 ) -> list[Record]:
     """Does what is not done yet, seed by seed, so that a stop leaves whole comparisons.
 
@@ -255,6 +256,7 @@ def measure(
         methods: names of presets or of `VARIANTS`, each with its number of seeds.
         tfds_dir: where tensorflow-datasets keeps prepared data.
         known: records of runs that need not be done again.
+        only: names of the combinations to run, instead of all.
 
     Returns:
         The records of all runs.
@@ -264,6 +266,7 @@ def measure(
         (seed, cell, method)
         for seed in range(max(methods.values()))
         for cell in cells()
+        if only is None or cell.name in only
         for method, seeds in methods.items()
         if seed < seeds
     ]
@@ -296,7 +299,8 @@ def summary(
     Returns:
         For each method and each value of each factor (and for all): `cells`, `seeds`,
         `mean` of the accuracy, `ahead`, the mean difference from the other, `error`,
-        the standard error of that over cells, and `worst`, the worst cell's mean.
+        the standard error of that over cells (or seeds, where there is one cell), and
+        `worst`, the worst cell's mean.
     """
     by_key: dict[tuple[str, str], dict[int, Record]] = {}
     for record in records:
@@ -315,9 +319,11 @@ def summary(
                 continue
             counts.add(len(seeds))
             means.append(np.mean([runs[s][part] for s in seeds]))
-            ahead.append(np.mean([runs[s][part] - others[s][part] for s in seeds]))
+            pairs = [runs[s][part] - others[s][part] for s in seeds]
+            ahead.append(np.mean(pairs))
         if ahead:
-            error = np.std(ahead, ddof=1) / np.sqrt(len(ahead)) if ahead[1:] else None
+            spread = ahead if ahead[1:] else pairs
+            error = _standard_error(spread) if spread[1:] else None
             rows.append(
                 {
                     "method": method,
@@ -327,11 +333,15 @@ def summary(
                     "seeds": max(counts),
                     "mean": float(np.mean(means)),
                     "ahead": float(np.mean(ahead)),
-                    "error": None if error is None else float(error),
+                    "error": error,
                     "worst": float(min(ahead)),
                 }
             )
     return rows
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def _name(record: Record) -> str:
@@ -346,8 +356,8 @@ def markdown(records: list[Record]) -> str:
         "",
         "ResNet-8, accuracy on test images in %, and its difference from hard pruning "
         "of the same network with the same steps, in points, with its standard error "
-        "over the combinations. `python -m experiments.studies.defaults` says how they "
-        "were chosen.",
+        "over the combinations (of one, over its seeds). "
+        "`python -m experiments.studies.defaults` says how they were chosen.",
         "",
         "| method | combinations | seeds | accuracy | ahead of hard | at worst |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -405,6 +415,8 @@ def define_flags() -> None:
     flags.DEFINE_list("methods", list(METHODS), f"{names}.")
     flags.DEFINE_list("by_one_seed", list(BY_ONE_SEED), f"{names}, for one seed.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    every = [cell.name for cell in cells()]
+    flags.DEFINE_multi_enum("cells", every, every, "Which combinations.")
     flags.DEFINE_string("runs_dir", "runs/defaults", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
     flags.DEFINE_string("tfds_dir", None, "Where prepared CIFAR-10 is.")
@@ -417,7 +429,7 @@ def main(_: list[str]) -> None:
     methods |= dict.fromkeys(given.methods, given.seeds)
     before = Path(given.output) / "defaults.json"
     known = json.loads(before.read_text("utf-8"))["runs"] if before.is_file() else ()
-    records = measure(Path(given.runs_dir), methods, given.tfds_dir, known)
+    records = measure(Path(given.runs_dir), methods, given.tfds_dir, known, given.cells)
     content = {"summary": summary(records), "runs": records}
     evaluation.write_results(given.output, "defaults", markdown(records), content)
 

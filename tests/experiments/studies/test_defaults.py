@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import itertools
 import json
 
@@ -46,6 +47,31 @@ def test_what_is_done_is_not_done_again(tiny, monkeypatch):
     assert defaults.measure(tiny / "elsewhere", methods, None, records) == records
 
 
+def test_combinations_can_be_chosen(tiny, monkeypatch):
+    other = dataclasses.replace(CELL, rate=0.3)
+    monkeypatch.setattr(defaults, "cells", lambda: [CELL, other])
+    monkeypatch.setattr(defaults, "run", lambda cell, *_: dataclasses.asdict(cell))
+    (chosen,) = defaults.measure(tiny, {"hard": 1}, None, only=[other.name])
+    assert chosen["rate"] == 0.3
+    assert len(defaults.measure(tiny, {"hard": 1}, None)) == 2
+
+
+def test_the_error_of_one_combination_is_over_its_seeds():
+    values = {"hard": (0.5, 0.5, 0.5), "pgmpf": (0.5, 0.6, 0.7)}
+    records = [
+        record(method, seed, test)
+        for method, tests in values.items()
+        for seed, test in enumerate(tests)
+    ]
+    (row,) = (
+        r
+        for r in defaults.summary(records)
+        if (r["method"], r["factor"]) == ("pgmpf", "all")
+    )
+    assert row["ahead"] == pytest.approx(0.1)
+    assert row["error"] == pytest.approx(0.1 / 3**0.5)
+
+
 def record(method, seed, test, **changes):
     cell = {field: getattr(CELL, field) for field in defaults.FACTORS}
     return {**cell, "method": method, "seed": seed, "test": test, **changes}
@@ -69,7 +95,9 @@ def test_methods_are_held_against_hard_pruning_in_the_same_runs():
     assert row["worst"] == pytest.approx(-0.05)
     assert row["cells"] == 2
     assert rows["pgmpf", "epochs", 3]["ahead"] == pytest.approx(0.15)
-    assert rows["pgmpf", "epochs", 3]["error"] is None
+    error = rows["pgmpf", "epochs", 3]["error"]  # of two seeds
+    assert error == pytest.approx(0.05)
+    assert rows["pgmpf", "epochs", 10]["error"] is None
     assert rows["hard", "all", None]["ahead"] == 0.0
     text = defaults.markdown(records)
     assert "| pgmpf | 2 | 2 | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
