@@ -4,14 +4,16 @@ A moving average with momentum 0.99 needs hundreds of steps to forget the networ
 it was taken from, and every update of the masks makes another network. So the averages
 start anew at each change: in the k-th step after it the batch has the weight
 
-    w_k = 8 / (k + 7)
+    w_k = (eta + 1) / (k + eta)
 
-until the layer's own average forgets no slower than that. With 1 / k it would be the
-mean of the k batches since; but the network that has just lost filters learns fast, so
-that what is recent counts for more: on average a batch is a ninth of k steps old
-(polynomial-decay averaging, O. Shamir and T. Zhang, ICML 2013, section 4, eta = 7; with
-eta = 0, 3 and 15 the accuracies of `experiments/studies/epoch_ends.py` on digits in
-batches of 128 are up to 20, 5 and 5 points from the recalibrated ones, with 7 up to 5).
+until the layer's own average forgets no slower than that (polynomial-decay averaging,
+O. Shamir and T. Zhang, ICML 2013, section 4). With eta = 0 it would be the mean of the
+k batches since; but the network that has just lost filters learns fast, so that what is
+recent counts for more: on average a batch is k / (eta + 2) steps old. How much more
+depends on what one batch tells. Where each image has many positions, eta is 31; where
+it has one, as behind a Dense layer, it is 7, or else small batches are too few samples
+(`experiments/studies/epoch_ends.py` shows how far accuracies are from the recalibrated
+ones: ETAS).
 
 This works on the values that the layer itself has written, and no layer is touched.
 With m the momentum, a layer turns the moving value `before` into
@@ -34,7 +36,8 @@ from keras import ops
 from pgmpf_tf.backends.current import assign_if
 from pgmpf_tf.channels.graph import trace
 
-_ETA = 7
+_ETA = 31
+_ETA_OF_ONE_POSITION = 7
 
 
 def has_statistics(layer: keras.layers.Layer) -> bool:
@@ -78,8 +81,8 @@ def scale_statistics(
     layer.moving_variance.assign(layer.moving_variance * np.square(factors))
 
 
-Averages = Sequence[tuple[keras.Variable, float]]
-"""Moving averages, and what part of each a step forgets."""
+Averages = Sequence[tuple[keras.Variable, float, int]]
+"""Moving averages, what part of each a step of the layer forgets, and eta."""
 
 
 def watch_statistics(
@@ -105,7 +108,7 @@ def watch_statistics(
         training = kwargs.get("training") is True and not symbolic
         averages = _averages(layers) if training else []
         # A copy: what stands for a variable may be the variable itself.
-        before = [ops.copy(variable) for variable, _ in averages]
+        before = [ops.copy(variable) for variable, *_ in averages]
         outputs = own(*args, **kwargs)
         if averages:
             _start_anew(averages, before, steps_since)
@@ -117,11 +120,15 @@ def watch_statistics(
 
 def _averages(layers: Sequence[tuple[keras.layers.Layer, int]]) -> Averages:
     return [
-        (variable, 1.0 - layer.momentum**calls)
+        (variable, 1.0 - layer.momentum**calls, _eta(layer))
         for layer, calls in layers
         if layer.trainable
         for variable in (layer.moving_mean, layer.moving_variance)
     ]
+
+
+def _eta(layer: keras.layers.BatchNormalization) -> int:
+    return _ETA if layer.input_spec.ndim > 2 else _ETA_OF_ONE_POSITION
 
 
 def _start_anew(
@@ -130,13 +137,15 @@ def _start_anew(
     # Kept from overflowing; by then no layer needs the count any more.
     number = ops.minimum(steps_since, 2**30) + 1
     steps_since.assign(number)
-    slowest = min(forgotten for _, forgotten in averages)
-    weight = (1.0 + _ETA) / (ops.cast(number, "float32") + _ETA)
+    # From then on w_k is below what each layer itself forgets.
+    last = max((eta + 1) / forgotten - eta for _, forgotten, eta in averages)
+    k = ops.cast(number, "float32")
 
     def corrected() -> list[Any]:
         values = []
-        for place, (variable, forgotten) in enumerate(averages):
+        for place, (variable, forgotten, eta) in enumerate(averages):
             new = ops.copy(variable)
+            weight = (eta + 1) / (k + eta)
             more = ops.maximum(weight / forgotten, 1.0) - 1.0
             value = new + (new - before[place]) * ops.cast(more, new.dtype)
             # A variance that shrinks by orders of magnitude may round below zero.
@@ -144,7 +153,7 @@ def _start_anew(
         return values
 
     assign_if(
-        weight > slowest,
-        [variable for variable, _ in averages],
+        k < last,
+        [variable for variable, *_ in averages],
         corrected,
     )

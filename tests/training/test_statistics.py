@@ -51,11 +51,12 @@ def of_batches(model, steps, *, first=0):
     return arrives.mean(1), arrives.var(1)
 
 
-def averaged(values, momentum=0.9):
+def averaged(values, momentum=0.9, eta=31):
     """What remains of batches, each with its weight or the layer's own."""
     expected = values[0]
     for k, value in enumerate(values[1:], start=2):
-        expected = expected + (value - expected) * max(8 / (k + 7), 1 - momentum)
+        weight = (eta + 1) / (k + eta)
+        expected = expected + (value - expected) * max(weight, 1 - momentum)
     return expected
 
 
@@ -75,6 +76,21 @@ def test_averages_start_anew_when_masks_change(steps, options):
     run(model, steps)
     for average, values in zip(averages(model), of_batches(model, steps), strict=True):
         np.testing.assert_allclose(average, averaged(values), atol=1e-5)
+
+
+def test_where_an_image_has_one_position_more_batches_count():
+    keras.utils.set_random_seed(3)
+    layers = [
+        keras.Input((6, 6, 2)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(8, name="first"),
+        keras.layers.BatchNormalization(name="norm", momentum=0.9),
+        keras.layers.Dense(3, name="scores"),
+    ]
+    model = wrapped(keras.Sequential(layers))
+    run(model, 12)
+    for average, values in zip(averages(model), of_batches(model, 12), strict=True):
+        np.testing.assert_allclose(average, averaged(values, eta=7), atol=1e-5)
 
 
 def test_with_a_change_in_between_they_start_once_more():
@@ -103,7 +119,7 @@ def test_an_average_is_no_other_than_the_layer_s_own_long_after():
     model = wrapped()
     model._progress.plan(9, STEPS)
     model._progress.start(None)
-    model.pruning_state.steps_since.assign(80)
+    model.pruning_state.steps_since.assign(300)
     plain = keras.models.clone_model(model._unwrapped())
     plain.set_weights(model.get_weights())
     plain.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
