@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -81,8 +81,28 @@ def scale_statistics(
     layer.moving_variance.assign(layer.moving_variance * np.square(factors))
 
 
-Averages = Sequence[tuple[keras.Variable, float, int]]
-"""Moving averages, what part of each a step of the layer forgets, and eta."""
+class Pace(NamedTuple):
+    """How fast averages forget.
+
+    Attributes:
+        own: what part a step of the layer forgets by itself.
+        eta: of w_k.
+    """
+
+    own: float
+    eta: int
+
+    @property
+    def end(self) -> float:
+        """The k from which on the layer forgets fast enough by itself."""
+        return (self.eta + 1) / self.own - self.eta
+
+    def correction(self, k: Any) -> Any:
+        """How much of what a step has added is added once more."""
+        return ops.maximum((self.eta + 1) / (k + self.eta) / self.own, 1.0) - 1.0
+
+
+Averages = Sequence[tuple[keras.Variable, Pace]]
 
 
 def watch_statistics(
@@ -108,7 +128,7 @@ def watch_statistics(
         training = kwargs.get("training") is True and not symbolic
         averages = _averages(layers) if training else []
         # A copy: what stands for a variable may be the variable itself.
-        before = [ops.copy(variable) for variable, *_ in averages]
+        before = [ops.copy(variable) for variable, _ in averages]
         outputs = own(*args, **kwargs)
         if averages:
             _start_anew(averages, before, steps_since)
@@ -120,7 +140,7 @@ def watch_statistics(
 
 def _averages(layers: Sequence[tuple[keras.layers.Layer, int]]) -> Averages:
     return [
-        (variable, 1.0 - layer.momentum**calls, _eta(layer))
+        (variable, Pace(1.0 - layer.momentum**calls, _eta(layer)))
         for layer, calls in layers
         if layer.trainable
         for variable in (layer.moving_mean, layer.moving_variance)
@@ -137,23 +157,22 @@ def _start_anew(
     # Kept from overflowing; by then no layer needs the count any more.
     number = ops.minimum(steps_since, 2**30) + 1
     steps_since.assign(number)
-    # From then on w_k is below what each layer itself forgets.
-    last = max((eta + 1) / forgotten - eta for _, forgotten, eta in averages)
     k = ops.cast(number, "float32")
 
     def corrected() -> list[Any]:
         values = []
-        for place, (variable, forgotten, eta) in enumerate(averages):
+        # Once for all layers that are alike, as most are.
+        corrections = {pace: pace.correction(k) for _, pace in averages}
+        for place, (variable, pace) in enumerate(averages):
             new = ops.copy(variable)
-            weight = (eta + 1) / (k + eta)
-            more = ops.maximum(weight / forgotten, 1.0) - 1.0
-            value = new + (new - before[place]) * ops.cast(more, new.dtype)
+            more = ops.cast(corrections[pace], new.dtype)
+            value = new + (new - before[place]) * more
             # A variance that shrinks by orders of magnitude may round below zero.
             values.append(ops.maximum(value, 0.0) if place % 2 else value)
         return values
 
     assign_if(
-        k < last,
-        [variable for variable, *_ in averages],
+        k < max(pace.end for _, pace in averages),
+        [variable for variable, _ in averages],
         corrected,
     )
