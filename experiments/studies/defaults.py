@@ -198,8 +198,14 @@ def dense(
         model.fit(x, y, BATCH_SIZE, epochs=DENSE_EPOCHS, verbose=0)
         with staged(path.parent) as partial:
             model.save(partial / path.name)
-    model = keras.saving.load_model(path)
-    return model, accuracy(model, arrays["test"])
+    before = _tested(path, SOURCES[cell.data], tfds_dir)
+    return keras.saving.load_model(path), before
+
+
+@functools.cache
+def _tested(path: Path, source: Source, tfds_dir: str | None) -> float:
+    """The accuracy of a network that many runs start from."""
+    return accuracy(keras.saving.load_model(path), load(source, tfds_dir)["test"])
 
 
 def accuracy(model: keras.Model, arrays: Arrays) -> float:
