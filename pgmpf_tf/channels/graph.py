@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import inspect
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -149,16 +150,27 @@ def functional_of(model: keras.Model, name: str = "model") -> keras.Model:
             structure,
         )
         return keras.Model(inputs, model(inputs), name=model.name)
-    shapes = getattr(model, "_build_shapes_dict", None)
-    if isinstance(model, keras.Sequential) or not (model.built and shapes):
+    shapes = () if isinstance(model, keras.Sequential) else _built_for(model)
+    if not (model.built and shapes):
+        state = "built for shapes that it does not tell" if model.built else "not built"
         raise ValueError(
             f"`{name}` must be built for a known input shape, so that its layers have "
             "weights. Give it a keras.Input, call model.build(input_shape), or call "
             f"it once on data. {received(name, model.name)} of type "
-            f"{type(model).__name__}, not built."
+            f"{type(model).__name__}, {state}."
         )
-    inputs = _symbolic_inputs(next(iter(shapes.values())))
+    inputs = _symbolic_inputs(shapes[0])
     return keras.Model(inputs, model(inputs), name=model.name)
+
+
+def _built_for(model: keras.Model) -> Sequence[Any]:
+    """The shapes that `build` has got; those it has by default if it got none."""
+    given = getattr(model, "_build_shapes_dict", None)
+    if given:
+        return [*given.values()]
+    parameters = inspect.signature(model.build).parameters.values()
+    defaults = [parameter.default for parameter in parameters]
+    return [shape for shape in defaults if isinstance(shape, (tuple, list, dict))]
 
 
 def _symbolic_inputs(shape: Any) -> Any:

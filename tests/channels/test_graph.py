@@ -74,6 +74,33 @@ def test_a_subclassed_model_is_traced():
     assert kinds == ["Conv2D", "BatchNormalization", "Relu", "Multiply"]
 
 
+class WithSizes(Traceable):
+    def build(self, input_shape=(None, 6, 6, 3)):
+        self.conv.build(input_shape)
+        self.norm.build(self.conv.compute_output_shape(input_shape))
+
+
+def test_a_model_that_knows_its_own_sizes_is_traced():
+    model = WithSizes()
+    model.build()
+    graph = trace(model)
+    assert graph.inputs[0].shape == (None, 6, 6, 3)
+    assert len(graph.nodes) == 4
+
+
+class Silent(Traceable):
+    def build(self):
+        self.conv.build((None, 6, 6, 3))
+        self.norm.build((None, 4, 4, 4))
+
+
+def test_a_model_built_for_sizes_that_nobody_knows_is_not_called_unbuilt():
+    model = Silent()
+    model.build()
+    with pytest.raises(ValueError, match="built for shapes that it does not tell"):
+        functional_of(model)
+
+
 def test_what_cannot_be_traced_is_one_operation_with_a_reason():
     model = Stubborn()
     model(np.zeros((1, 6, 6, 3), "float32"))
