@@ -1,4 +1,4 @@
-"""A ViT and a ConvNeXt for small images whose widths are arguments.
+"""A ViT, a ConvNeXt and a ResNet for small images whose widths are arguments.
 
 So the same architecture can be built wide, to be pruned, and narrow, to be held against
 what pruning leaves of the wide one.
@@ -107,3 +107,55 @@ def _convnext_block(x: KerasTensor, hidden: int, name: str) -> KerasTensor:
     y = layers.Dense(hidden, activation="gelu", name=f"{name}_grow")(y)
     y = layers.Dense(width, name=f"{name}_shrink")(y)
     return layers.Add(name=f"{name}_add")([x, y])
+
+
+def resnet(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    num_classes: int = 10,
+    *,
+    widths: tuple[int, ...] = (32, 64, 128),
+    blocks: int = 1,
+) -> keras.Model:
+    """A ResNet (He et al., CVPR 2016) with 1x1 convolutions where widths change.
+
+    Args:
+        input_shape: height, width and channels of an image.
+        num_classes: number of logits.
+        widths: filters of each stage; the stem has those of the first.
+        blocks: how many blocks of two 3x3 convolutions a stage has.
+
+    Returns:
+        A Functional model to logits.
+    """
+    image = keras.Input(input_shape, name="image")
+    x = layers.ReLU(name="stem_relu")(_normalized(image, widths[0], 3, 1, "stem"))
+    for stage, width in enumerate(widths):
+        for block in range(blocks):
+            name = f"stage{stage}_block{block}"
+            first = stage > 0 and block == 0
+            strides = 2 if first else 1
+            y = _normalized(x, width, 3, strides, f"{name}_1")
+            y = layers.ReLU(name=f"{name}_relu1")(y)
+            y = _normalized(y, width, 3, 1, f"{name}_2")
+            if first:
+                x = _normalized(x, width, 1, strides, f"{name}_shortcut")
+            x = layers.Add(name=f"{name}_add")([x, y])
+            x = layers.ReLU(name=f"{name}_relu2")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = layers.Dense(num_classes, name="classes")(x)
+    return keras.Model(image, logits, name="resnet")
+
+
+def _normalized(
+    x: KerasTensor, filters: int, size: int, strides: int, name: str
+) -> KerasTensor:
+    x = layers.Conv2D(
+        filters,
+        size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)

@@ -1,0 +1,104 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import pgmpf_tf
+from experiments.studies import defaults, widths
+from pgmpf_tf.exporting.measuring import RUNTIMES
+
+# Trainings of a residual network, and searches for budgets.
+slow = pytest.mark.slow
+
+
+class Counting:
+    """A runtime on which a network takes as long as its multiply-accumulates say."""
+
+    precisions = widths.PRECISIONS
+
+    def __init__(self, precision, threads):
+        pass
+
+    def milliseconds(self, models):
+        return [1e-6 * pgmpf_tf.profile(model).macs + 1e-4 for model in models]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    plan = widths.Plan(
+        train=64,
+        held_out=32,
+        size=8,
+        widths=(24, 32, 40),
+        measured_on=32,
+        dense_epochs=1,
+        epochs=1,
+        batch_size=32,
+    )
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(64, 8, 8, 3)).astype("float32")
+    parts = dict.fromkeys(("train", "held_out", "test"), (images, np.arange(64) % 10))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(defaults, "load", lambda source, tfds_dir: parts)
+        patch.setitem(RUNTIMES, "tflite", Counting)
+        yield widths.Study(plan, tmp_path_factory.mktemp("widths"), None)
+
+
+@pytest.fixture(scope="module")
+def records(study):
+    return [
+        record
+        for precision in widths.PRECISIONS
+        for record in study.runs(precision, 0, widths.WAYS)
+    ]
+
+
+@slow
+def test_all_take_as_long_as_uniform_widths(records):
+    assert [record["way"] for record in records] == [*widths.WAYS] * 2
+    for record in records:
+        assert record["of_uniform"] <= widths.SLOWER
+        assert record["of_uniform"] >= 0.9
+        assert record["of_dense"] <= 0.5 * widths.SLOWER
+
+
+@slow
+def test_uniform_widths_are_uniform_and_the_others_are_chosen(study, records):
+    groups = [*pgmpf_tf.wrap(study.dense(0), 0.5).masks().values()]
+    for record in records:
+        fractions = [n / len(g) for n, g in zip(record["kept"], groups, strict=True)]
+        if record["way"] == widths.UNIFORM:
+            assert max(fractions) - min(fractions) < 0.1
+        else:
+            assert max(fractions) - min(fractions) > 0.2
+
+
+@slow
+def test_what_is_there_is_not_done_again(study, records):
+    path = study.folder / "0" / "float32_per_MAC.json"
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(record | {"test": 0.123}), "utf-8")
+    assert study.runs("float32", 0, widths.WAYS)[2]["test"] == 0.123
+    other = dataclasses.replace(study.plan, epochs=2)
+    with pytest.raises(ValueError, match="other settings"):
+        widths.Study(other, study.folder, None).runs("float32", 0, widths.WAYS)
+
+
+@slow
+def test_table_pairs_by_seed(study, records, tmp_path):
+    again = [r | {"seed": 1, "test_file": r["test_file"] + 0.1} for r in records]
+    for record in again:
+        if record["way"] != widths.UNIFORM:
+            record["test_file"] += 0.02
+    widths.write(study.plan, [*records, *again], tmp_path)
+    content = json.loads((tmp_path / "widths.json").read_text("utf-8"))
+    assert len(content["runs"]) == 12
+    text = (tmp_path / "widths.md").read_text("utf-8")
+    means, _ = text.split("The dense networks")
+    accuracies = {r["way"]: r["test_file"] for r in records if r["precision"] == "int8"}
+    gain = 100 * (accuracies[widths.BY_TIME] - accuracies[widths.UNIFORM]) + 1
+    (row,) = (
+        line for line in means.splitlines() if line.startswith("| int8 | per milli")
+    )
+    assert f"| {gain:.2f} ± 1.41 |" in row
