@@ -85,7 +85,7 @@ class PrunedModel(FitAndShrink, OwnLoops):
         # Not by setattr: saved with the model, yet none of its layers.
         state = self.__dict__["pruning_state"] = parts.pruner.state
         if parts.pruner.groups:
-            watch_statistics(self, parts.pruner.normalizations, state.steps_since)
+            watch_statistics(self, parts.pruner.normalizations, state)
         self._distillation = parts.distillation
         parts.distillation.model = self
         owners = {"criterion_data": parts.scoring, "teacher": parts.distillation}

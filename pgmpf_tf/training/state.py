@@ -34,6 +34,8 @@ class PruningState(keras.layers.Layer):
         self.reached = self._variable("reached", np.float32(0.0))
         # Steps since the masks last changed. A network that is only wrapped has not.
         self.steps_since = self._variable("steps_since", np.int32(2**30))
+        # The mean number of samples of these steps.
+        self.batch_since = self._variable("batch_since", np.float32(1.0))
         self.built = True
 
     def _variable(self, name: str, value: Any) -> keras.Variable:

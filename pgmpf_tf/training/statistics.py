@@ -11,9 +11,9 @@ O. Shamir and T. Zhang, ICML 2013, section 4). With eta = 0 it would be the mean
 k batches since; but the network that has just lost filters learns fast, so that what is
 recent counts for more: on average a batch is k / (eta + 2) steps old. How much more
 depends on what one batch tells. Where each image has many positions, eta is 31; where
-it has one, as behind a Dense layer, it is 7, or else small batches are too few samples
-(`experiments/studies/epoch_ends.py` shows how far accuracies are from the recalibrated
-ones: ETAS).
+it has one, as behind a Dense layer, it is 7, or else small batches are too few samples.
+A batch of fewer images than the mean of those since, as most epochs' last one, counts
+for less in proportion.
 
 This works on the values that the layer itself has written, and no layer is touched.
 With m the momentum, a layer turns the moving value `before` into
@@ -35,6 +35,7 @@ from keras import ops
 
 from pgmpf_tf.backends.current import assign_if
 from pgmpf_tf.channels.graph import trace
+from pgmpf_tf.training.state import PruningState
 
 _ETA = 31
 _ETA_OF_ONE_POSITION = 7
@@ -97,9 +98,15 @@ class Pace(NamedTuple):
         """The k from which on the layer forgets fast enough by itself."""
         return (self.eta + 1) / self.own - self.eta
 
-    def correction(self, k: Any) -> Any:
-        """How much of what a step has added is added once more."""
-        return ops.maximum((self.eta + 1) / (k + self.eta) / self.own, 1.0) - 1.0
+    def correction(self, k: Any, size: Any) -> Any:
+        """How much of what a step has added is added once more.
+
+        Args:
+            k: the number of the step.
+            size: of its batch, as a multiple of the mean one since the change.
+        """
+        weight = ops.minimum((self.eta + 1) / (k + self.eta) * size, 1.0)
+        return ops.maximum(weight / self.own, 1.0) - 1.0
 
 
 Averages = Sequence[tuple[keras.Variable, Pace]]
@@ -108,7 +115,7 @@ Averages = Sequence[tuple[keras.Variable, Pace]]
 def watch_statistics(
     model: keras.Model,
     layers: Sequence[tuple[keras.layers.Layer, int]],
-    steps_since: keras.Variable,
+    state: PruningState,
 ) -> None:
     """Lets every call of a model in training be followed by the correction.
 
@@ -118,7 +125,7 @@ def watch_statistics(
     Args:
         model: the model.
         layers: see `normalizations`.
-        steps_since: the number of steps since the last change, which is counted here.
+        state: steps since the last change, and their batches, are counted there.
     """
     own = model.call
 
@@ -131,7 +138,8 @@ def watch_statistics(
         before = [ops.copy(variable) for variable, _ in averages]
         outputs = own(*args, **kwargs)
         if averages:
-            _start_anew(averages, before, steps_since)
+            k, size = _counted((args, kwargs), state)
+            _start_anew(averages, before, k, size)
         return outputs
 
     # Not by setattr: Keras would track it.
@@ -151,18 +159,24 @@ def _eta(layer: keras.layers.BatchNormalization) -> int:
     return _ETA if layer.input_spec.ndim > 2 else _ETA_OF_ONE_POSITION
 
 
-def _start_anew(
-    averages: Averages, before: Sequence[Any], steps_since: keras.Variable
-) -> None:
+def _counted(inputs: Any, state: PruningState) -> tuple[Any, Any]:
+    """The number of a step, and its batch's size as a multiple of the mean one."""
     # Kept from overflowing; by then no layer needs the count any more.
-    number = ops.minimum(steps_since, 2**30) + 1
-    steps_since.assign(number)
+    number = ops.minimum(state.steps_since, 2**30) + 1
+    state.steps_since.assign(number)
     k = ops.cast(number, "float32")
+    tensors = (x for x in keras.tree.flatten(inputs) if getattr(x, "shape", None))
+    size = ops.cast(ops.shape(next(tensors))[0], "float32")
+    mean = state.batch_since + (size - state.batch_since) / k
+    state.batch_since.assign(mean)
+    return k, size / ops.maximum(mean, 1.0)  # a replica's last batch may be empty
 
+
+def _start_anew(averages: Averages, before: Sequence[Any], k: Any, size: Any) -> None:
     def corrected() -> list[Any]:
         values = []
         # Once for all layers that are alike, as most are.
-        corrections = {pace: pace.correction(k) for _, pace in averages}
+        corrections = {pace: pace.correction(k, size) for _, pace in averages}
         for place, (variable, pace) in enumerate(averages):
             new = ops.copy(variable)
             more = ops.cast(corrections[pace], new.dtype)

@@ -51,12 +51,14 @@ def of_batches(model, steps, *, first=0):
     return arrives.mean(1), arrives.var(1)
 
 
-def averaged(values, momentum=0.9, eta=31):
+def averaged(values, momentum=0.9, eta=31, sizes=None):
     """What remains of batches, each with its weight or the layer's own."""
     expected = values[0]
+    sizes = sizes or [1] * len(values)
     for k, value in enumerate(values[1:], start=2):
-        weight = (eta + 1) / (k + eta)
-        expected = expected + (value - expected) * max(weight, 1 - momentum)
+        weight = (eta + 1) / (k + eta) * sizes[k - 1] / np.mean(sizes[:k])
+        weight = max(min(weight, 1), 1 - momentum)
+        expected = expected + (value - expected) * weight
     return expected
 
 
@@ -91,6 +93,24 @@ def test_where_an_image_has_one_position_more_batches_count():
     run(model, 12)
     for average, values in zip(averages(model), of_batches(model, 12), strict=True):
         np.testing.assert_allclose(average, averaged(values, eta=7), atol=1e-5)
+
+
+def test_a_last_batch_of_one_image_counts_for_little():
+    model = wrapped()
+    model._progress.plan(9, 3)
+    model._progress.start(None)
+    model._progress.update_within(0, 0, None)
+    x, y = images_and_labels(3 * BATCH)
+    sizes = [BATCH, BATCH, 1]
+    values = []
+    before = keras.Model(model.input, model.get_layer("norm").input)
+    for place, size in enumerate(sizes):
+        part = slice(place * BATCH, place * BATCH + size)
+        model.train_on_batch(x[part], y[part])
+        arrives = before.predict(x[part], verbose=0).reshape(-1, 8)
+        values.append((arrives.mean(0), arrives.var(0)))
+    for average, seen in zip(averages(model), zip(*values, strict=True), strict=True):
+        np.testing.assert_allclose(average, averaged(seen, sizes=sizes), atol=1e-5)
 
 
 def test_with_a_change_in_between_they_start_once_more():
