@@ -381,8 +381,10 @@ def markdown(records: list[Record]) -> str:
     found = {(r["factor"], r["value"], r["method"]): _ahead(r) for r in rows}
     for factor, values in FACTORS.items():
         for value in values:
-            shown = (found.get((factor, value, method), "-") for method in others)
-            lines.append(f"| {factor} {value} | {' | '.join(shown)} |")
+            keys = [(factor, value, method) for method in others]
+            if any(key in found for key in keys):
+                shown = (found.get(key, "-") for key in keys)
+                lines.append(f"| {factor} {value} | {' | '.join(shown)} |")
     return "\n".join([*lines, *_beside_default(records)]) + "\n"
 
 

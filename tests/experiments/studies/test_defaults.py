@@ -102,6 +102,7 @@ def test_methods_are_held_against_hard_pruning_in_the_same_runs():
     text = defaults.markdown(records)
     assert "| pgmpf | 2 | 2 | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
     assert "| epochs 10 | -5.00 |" in text
+    assert "epochs 30" not in text
     json.dumps(defaults.summary(records))
 
 
