@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ from experiments.data import datasets
 from experiments.networks import models
 from experiments.run import evaluation
 from experiments.run.launching import launch
+from experiments.studies import grid
+from experiments.studies.grid import Cell, cells
 from pgmpf_tf import PruningConfig, schedules
 from pgmpf_tf._files import staged, write_text
 
@@ -88,50 +89,9 @@ SOURCES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """What a run is about, apart from the method and the seed."""
-
-    data: str
-    epochs: int
-    rate: float
-    decay: str
-    optimizer: str
-    start: str
-
-    @property
-    def name(self) -> str:
-        """The values, one after the other."""
-        return "-".join(map(str, dataclasses.astuple(self)))
-
-
 BATCH_SIZE = 64
 LEARNING_RATES = {"sgd": 0.05, "adamw": 1e-3}
 DENSE_EPOCHS = 20
-FACTORS: Mapping[str, tuple[Any, ...]] = {
-    "data": tuple(SOURCES),
-    "epochs": (3, 10, 30),
-    "rate": (0.3, 0.5, 0.7),
-    "decay": ("constant", "cosine"),
-    "optimizer": ("sgd", "adamw"),
-    "start": ("trained", "scratch"),
-}
-
-
-def cells() -> list[Cell]:
-    """36 combinations in which any two values of two factors meet equally often.
-
-    A Latin square of the factors with three values, times half of the combinations of
-    those with two: an orthogonal array of strength 2.
-    """
-    chosen = []
-    for places in itertools.product(*(range(len(v)) for v in FACTORS.values())):
-        threes, twos = places[:3], places[3:]
-        if sum(threes) % 3 == 0 and sum(twos) % 2 == 0:
-            values = (v[p] for v, p in zip(FACTORS.values(), places, strict=True))
-            chosen.append(Cell(*values))
-    return chosen
-
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -267,7 +227,7 @@ def measure(
     Returns:
         The records of all runs.
     """
-    done = {(_name(r), r["method"], r["seed"]): r for r in known}
+    done = {(grid.name_of(r), r["method"], r["seed"]): r for r in known}
     planned = [
         (seed, cell, method)
         for seed in range(max(methods.values()))
@@ -292,71 +252,9 @@ def measure(
     return records
 
 
-def summary(
-    records: Iterable[Record], part: str = "test", reference: str = HARD
-) -> list[Record]:
-    """Each method's difference from another in the same cells and seeds.
-
-    Args:
-        records: of runs.
-        part: which accuracy is compared.
-        reference: the method that the others are held against.
-
-    Returns:
-        For each method and each value of each factor (and for all): `cells`, `seeds`,
-        `mean` of the accuracy, `ahead`, the mean difference from the other, `error`,
-        the standard error of that over cells (or seeds, where there is one cell), and
-        `worst`, the worst cell's mean.
-    """
-    by_key: dict[tuple[str, str], dict[int, Record]] = {}
-    for record in records:
-        key = _name(record), record["method"]
-        by_key.setdefault(key, {})[record["seed"]] = record
-    rows = []
-    methods = dict.fromkeys(method for _, method in by_key)
-    values = [("all", None), *((f, v) for f, vs in FACTORS.items() for v in vs)]
-    for method, (factor, value) in itertools.product(methods, values):
-        ahead, means, counts = [], [], set()
-        for (cell, other), runs in by_key.items():
-            others = by_key.get((cell, reference), {})
-            seeds = sorted(set(runs) & set(others))
-            first = runs[min(runs)]
-            if other != method or not seeds or first.get(factor) != value:
-                continue
-            counts.add(len(seeds))
-            means.append(np.mean([runs[s][part] for s in seeds]))
-            pairs = [runs[s][part] - others[s][part] for s in seeds]
-            ahead.append(np.mean(pairs))
-        if ahead:
-            spread = ahead if ahead[1:] else pairs
-            error = _standard_error(spread) if spread[1:] else None
-            rows.append(
-                {
-                    "method": method,
-                    "factor": factor,
-                    "value": value,
-                    "cells": len(ahead),
-                    "seeds": max(counts),
-                    "mean": float(np.mean(means)),
-                    "ahead": float(np.mean(ahead)),
-                    "error": error,
-                    "worst": float(min(ahead)),
-                }
-            )
-    return rows
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def _name(record: Record) -> str:
-    return Cell(**{f.name: record[f.name] for f in dataclasses.fields(Cell)}).name
-
-
 def markdown(records: list[Record]) -> str:
     """The summary as tables."""
-    rows = summary(records)
+    rows = grid.summary(records, "test", HARD)
     lines = [
         "# Which method by default",
         "",
@@ -379,7 +277,7 @@ def markdown(records: list[Record]) -> str:
     lines += ["", f"| ahead of hard | {' | '.join(others)} |"]
     lines.append(f"| --- |{' ---: |' * len(others)}")
     found = {(r["factor"], r["value"], r["method"]): _ahead(r) for r in rows}
-    for factor, values in FACTORS.items():
+    for factor, values in grid.FACTORS.items():
         for value in values:
             keys = [(factor, value, method) for method in others]
             if any(key in found for key in keys):
@@ -394,7 +292,7 @@ def _beside_default(records: list[Record]) -> list[str]:
         return []
     rows = [
         row
-        for row in summary(records, "recalibrated", DEFAULT)
+        for row in grid.summary(records, "recalibrated", DEFAULT)
         if row["factor"] == "all" and row["method"] in VARIANTS
     ]
     lines = [
@@ -438,7 +336,8 @@ def main(_: list[str]) -> None:
     before = Path(given.output) / "defaults.json"
     known = json.loads(before.read_text("utf-8"))["runs"] if before.is_file() else ()
     records = measure(Path(given.runs_dir), methods, given.tfds_dir, known, given.cells)
-    content = {"summary": summary(records), "runs": records}
+    rows = grid.summary(records, "test", HARD)
+    content = {"summary": rows, "runs": records}
     evaluation.write_results(given.output, "defaults", markdown(records), content)
 
 

@@ -1,7 +1,4 @@
-import collections
 import dataclasses
-import itertools
-import json
 
 import pytest
 
@@ -9,17 +6,6 @@ from experiments.studies import defaults
 
 TINY = defaults.Source("digits", 96, 50, 50, 8)
 CELL = defaults.Cell("digits", 3, 0.5, "constant", "sgd", "trained")
-
-
-def test_any_two_values_of_two_factors_meet_equally_often():
-    chosen = defaults.cells()
-    assert len(chosen) == len(set(chosen)) == 36
-    for one, other in itertools.combinations(defaults.FACTORS, 2):
-        pairs = collections.Counter(
-            (getattr(c, one), getattr(c, other)) for c in chosen
-        )
-        size = len(defaults.FACTORS[one]) * len(defaults.FACTORS[other])
-        assert set(pairs.values()) == {36 // size}
 
 
 @pytest.fixture
@@ -56,28 +42,12 @@ def test_combinations_can_be_chosen(tiny, monkeypatch):
     assert len(defaults.measure(tiny, {"hard": 1}, None)) == 2
 
 
-def test_the_error_of_one_combination_is_over_its_seeds():
-    values = {"hard": (0.5, 0.5, 0.5), "pgmpf": (0.5, 0.6, 0.7)}
-    records = [
-        record(method, seed, test)
-        for method, tests in values.items()
-        for seed, test in enumerate(tests)
-    ]
-    (row,) = (
-        r
-        for r in defaults.summary(records)
-        if (r["method"], r["factor"]) == ("pgmpf", "all")
-    )
-    assert row["ahead"] == pytest.approx(0.1)
-    assert row["error"] == pytest.approx(0.1 / 3**0.5)
-
-
 def record(method, seed, test, **changes):
-    cell = {field: getattr(CELL, field) for field in defaults.FACTORS}
+    cell = dataclasses.asdict(CELL)
     return {**cell, "method": method, "seed": seed, "test": test, **changes}
 
 
-def test_methods_are_held_against_hard_pruning_in_the_same_runs():
+def test_the_table_has_what_was_run():
     records = [
         record("hard", 0, 0.5),
         record("hard", 1, 0.7),
@@ -87,23 +57,10 @@ def test_methods_are_held_against_hard_pruning_in_the_same_runs():
         record("pgmpf", 0, 0.45, epochs=10),
         record("pgmpf", 1, 0.0, epochs=10),  # without its counterpart
     ]
-    rows = {
-        (r["method"], r["factor"], r["value"]): r for r in defaults.summary(records)
-    }
-    row = rows["pgmpf", "all", None]
-    assert row["ahead"] == pytest.approx((0.15 - 0.05) / 2)
-    assert row["worst"] == pytest.approx(-0.05)
-    assert row["cells"] == 2
-    assert rows["pgmpf", "epochs", 3]["ahead"] == pytest.approx(0.15)
-    error = rows["pgmpf", "epochs", 3]["error"]  # of two seeds
-    assert error == pytest.approx(0.05)
-    assert rows["pgmpf", "epochs", 10]["error"] is None
-    assert rows["hard", "all", None]["ahead"] == 0.0
     text = defaults.markdown(records)
     assert "| pgmpf | 2 | 2 | 60.00 | +5.00 ± 10.00 | -5.00 |" in text
     assert "| epochs 10 | -5.00 |" in text
     assert "epochs 30" not in text
-    json.dumps(defaults.summary(records))
 
 
 def test_variants_are_held_against_the_default_after_recalibrating():
