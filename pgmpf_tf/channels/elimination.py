@@ -260,9 +260,13 @@ class _Elimination:
         kept = {id(t): everything(len(t.shape)) for t in self.graph.inputs}
         for step in steps:
             node = step.node
-            present: list[Any] = [kept.get(id(tensor)) for tensor in node.inputs]
-            if id(node.operation) in shared.layers:
-                present = [*step.read]
+            shares = id(node.operation) in shared.layers
+            present = [
+                value == 0 if read is None else read if shares else kept[id(tensor)]
+                for tensor, value, read in zip(
+                    node.inputs, step.values, step.read, strict=True
+                )
+            ]
             step.required, step.produced = self._ask(
                 step, "layout", present, step.needed, step.read
             )

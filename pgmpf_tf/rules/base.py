@@ -157,7 +157,7 @@ class Rule(abc.ABC):
 
         Args:
             node: the call.
-            kept: what the inputs hold now.
+            kept: what the inputs hold now; where one is zero that is left out.
             needed: what is needed of the outputs.
             read: what `needs` answered.
         """

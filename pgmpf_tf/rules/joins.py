@@ -204,11 +204,8 @@ class Join(Entrywise):
         """Pass through where all inputs agree; else bring all to what is needed."""
         wanted = needed[0]
         assert wanted is not None  # a call without any use is not asked
-        present = [
-            everything(len(tensor.shape)) if r is None else k
-            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
-        ]
-        sources = self.sources(node, present, True)[0]
+        # Where a term that is left out is not zero, the others are not the sum.
+        sources = self.sources(node, [*kept], True)[0]
         joint = functools.reduce(np.logical_and, sources)
         joint, wanted = np.broadcast_arrays(joint, wanted)
         tensors = [

@@ -107,3 +107,21 @@ def test_what_moves_nothing_goes(seed):
             assert stays <= moving or kept.sum() == 1, (name, index)
             found += not stays
     assert found
+
+
+def test_a_term_that_is_left_out_counts_where_it_is_not_zero():
+    image = keras.Input((4, 4, 3))
+    gone = layers.Conv2D(4, 1, name="gone")(image)  # an output, so all of it stays
+    constant = layers.Conv2D(4, 1, name="constant")(image)
+    total = layers.Add()([gone, constant])
+    mixed = layers.Conv2D(4, 1, use_bias=False)(total)
+    scores = layers.Dense(3, name="scores")(layers.Subtract()([total, mixed]))
+    model = keras.Model(image, [gone, scores])
+    randomize(model, 0)
+    for name, bias in (("gone", np.zeros(4)), ("constant", [0.0, 0.0, 0.3, 0.7])):
+        layer = model.get_layer(name)
+        layer.set_weights([np.zeros(layer.kernel.shape), np.asarray(bias)])
+    x = samples(model)
+    small = compact(model)
+    assert small.count_params() < model.count_params()
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 1e-5
