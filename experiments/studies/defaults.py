@@ -126,9 +126,15 @@ def network(arrays: Mapping[str, Arrays]) -> keras.Model:
     return models.build("resnet8", input_shape=shape, num_classes=10)
 
 
-def compiled(model: keras.Model, optimizer: str, decay: str, steps: int) -> keras.Model:
+def compiled(
+    model: keras.Model,
+    optimizer: str,
+    decay: str,
+    steps: int,
+    learning_rate: float | None = None,
+) -> keras.Model:
     """The model, ready to be trained for so many steps."""
-    rate: Any = LEARNING_RATES[optimizer]
+    rate: Any = learning_rate or LEARNING_RATES[optimizer]
     if decay == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     model.compile(

@@ -6,12 +6,15 @@ A trained ResNet-8 is pruned by the default method. At the end of every epoch it
 accuracy on held-out images is held against the one that it has once `recalibrate` has
 measured BatchNormalization's statistics anew on all training images: the network then
 goes on with those that it had. At a high learning rate these are never quite those of
-the moment, so the same network trains beside it without being pruned.
+the moment, so the same network trains beside it without being pruned. Each run is a
+file; what is there is not done again.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,9 +25,12 @@ import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
+from pgmpf_tf._files import write_text
 
 DATA = ("digits", "fashion_mnist")
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = (("adamw", 0.001), ("sgd", 0.01), ("sgd", 0.05))
+"""With their learning rates: those of Keras, and one that is high for pruning."""
+
 BATCH_SIZES = (32, 128)
 EPOCHS = 10
 
@@ -55,13 +61,19 @@ class Recalibrated(keras.callbacks.Callback):
 
 
 def measure(
-    data: str, optimizer: str, batch_size: int, rate: float, seed: int
+    data: str,
+    optimizer: str,
+    learning_rate: float,
+    batch_size: int,
+    rate: float,
+    seed: int,
 ) -> dict[str, Any]:
     """One network: accuracies at epochs' ends, and their largest difference.
 
     Args:
         data: one of `defaults.SOURCES`.
         optimizer: one of `defaults.LEARNING_RATES`.
+        learning_rate: while it is pruned; the dense network has the one given there.
         batch_size: images in a step.
         rate: the fraction of filters to remove.
         seed: of the network, the batches and the masks.
@@ -76,10 +88,11 @@ def measure(
     weights = model.get_weights()
     pruned = pgmpf_tf.wrap(keras.models.clone_model(model), rate, seed=seed)
     record: dict[str, Any] = {"data": data, "optimizer": optimizer}
-    record |= {"batch_size": batch_size, "seed": seed, "rate": rate}
+    record |= {"learning_rate": learning_rate, "batch_size": batch_size}
+    record |= {"seed": seed, "rate": rate}
     for name, trained in (("pruned", pruned), ("plain", model)):
         trained.set_weights(weights)
-        defaults.compiled(trained, optimizer, "constant", 1)
+        defaults.compiled(trained, optimizer, "constant", 1, learning_rate)
         watch = Recalibrated(arrays)
         trained.fit(x, y, batch_size, epochs=EPOCHS, verbose=0, callbacks=[watch])
         record[name] = {
@@ -98,21 +111,21 @@ def markdown(records: list[dict[str, Any]]) -> str:
         "Held-out accuracy in % as it is, and how far it is from that after "
         "`recalibrate`, in points, at the worst of all epochs "
         f"(`python -m experiments.studies.epoch_ends`; ResNet-8, {EPOCHS} epochs from "
-        "a trained network, default method; constant learning rates, AdamW 0.001 and "
-        "SGD 0.05 with momentum 0.9).",
+        "a trained network, default method; constant learning rates, SGD with momentum "
+        "0.9).",
         "",
-        "| data | optimizer | batch size | rate | seed | first epoch | last epoch | "
-        "farthest | farthest, not pruned |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| data | optimizer | learning rate | batch size | rate | seed | first epoch | "
+        "last epoch | farthest | farthest, not pruned |",
+        "| --- | --- |" + " ---: |" * 8,
     ]
     for record in records:
         pruned, plain = record["pruned"], record["plain"]
         first, last = pruned["held_out"][0], pruned["held_out"][-1]
         lines.append(
-            f"| {record['data']} | {record['optimizer']} | {record['batch_size']} | "
-            f"{record['rate']} | {record['seed']} | {100 * first:.1f} | "
-            f"{100 * last:.1f} | {100 * pruned['largest']:.1f} | "
-            f"{100 * plain['largest']:.1f} |"
+            f"| {record['data']} | {record['optimizer']} | {record['learning_rate']} | "
+            f"{record['batch_size']} | {record['rate']} | {record['seed']} | "
+            f"{100 * first:.1f} | {100 * last:.1f} | "
+            f"{100 * pruned['largest']:.1f} | {100 * plain['largest']:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -121,21 +134,28 @@ def define_flags() -> None:
     """What to run, and where to write."""
     flags.DEFINE_float("rate", 0.5, "Fraction of filters to remove.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    flags.DEFINE_string("runs_dir", "runs/epoch_ends", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
 
 
 def main(_: list[str]) -> None:
     """Runs all, and writes the table."""
     given = flags.FLAGS
+    folder = Path(given.runs_dir)
     records = []
     cases = itertools.product(DATA, OPTIMIZERS, BATCH_SIZES, range(given.seeds))
-    for data, optimizer, batch_size, seed in cases:
-        records.append(measure(data, optimizer, batch_size, given.rate, seed))
-        rich.print(records[-1])
-        keras.utils.clear_session()
+    for data, (optimizer, learning_rate), batch_size, seed in cases:
+        settings = data, optimizer, learning_rate, batch_size, given.rate, seed
+        path = folder / f"{'-'.join(map(str, settings))}.json"
+        if not path.is_file():
+            record = measure(*settings)
+            write_text(path, json.dumps(record) + "\n")
+            rich.print(f"{path.stem}: {record['pruned']}")
+            keras.utils.clear_session()
+        records.append(json.loads(path.read_text("utf-8")))
     content = {"runs": records}
     evaluation.write_results(given.output, "epoch_ends", markdown(records), content)
 
 
 if __name__ == "__main__":
-    launch(main, define_flags)
+    launch(main, define_flags, resumes=True)
