@@ -125,7 +125,8 @@ small.evaluate(x_test, y_test, verbose=0, return_dict=True)
 # ## A teacher
 #
 # With the dense network as the teacher, `fit` draws the outputs of the network to its
-# outputs while it is pruned.
+# outputs while it is pruned. Without labels the teacher is enough: compile without a
+# loss, `model.compile("adam")`, and `model.fit(x_train)`.
 
 # %%
 model = pgmpf_tf.wrap(

@@ -127,7 +127,7 @@ TRIALS: Mapping[str, Trial] = {
     "PNet": Trial(_of_mtcnn("PNet"), _centered, 12, 2000),
     "RNet": Trial(_of_mtcnn("RNet"), _centered, 24, 1000),
     "ONet": Trial(_of_mtcnn("ONet"), _centered, 48, 500),
-    "HED": Trial(_hed, _without_mean, 64, 150),
+    "HED": Trial(_hed, _without_mean, 48, 100),
 }
 
 

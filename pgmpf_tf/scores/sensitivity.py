@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.units import Analysis, Group
 from pgmpf_tf.scores import criteria
 from pgmpf_tf.scores.contributions import check_repeatable
+from pgmpf_tf.scores.output_distance import NAME, OutputDistance
 from pgmpf_tf.scores.ranking import keep_mask
 from pgmpf_tf.scores.record import Record
 from pgmpf_tf.scores.sensitivity_table import Sensitivity
@@ -50,7 +52,8 @@ def sensitivity(
     """Measures what pruning each group of filters alone does to a metric.
 
     Nothing is retrained. The model has its weights back afterwards, bit for bit, also
-    if the measurement is interrupted.
+    if the measurement is interrupted. Without labels, the metric is how far the outputs
+    move, `"output_distance"`: root mean square over their standard deviation.
 
     Example:
         >>> table = pgmpf_tf.sensitivity(model, (images, labels), path="table.json")
@@ -58,10 +61,10 @@ def sensitivity(
         >>> table.save_heatmap("table.png")
 
     Args:
-        model: a compiled Keras model, plain or wrapped.
-        data: what `evaluate` takes, with targets, but no generator: `(x, y)`, a
-            `tf.data.Dataset` or a `PyDataset`. It is gone through once per group and
-            rate.
+        model: a Keras model, plain or wrapped; compiled, if data have targets.
+        data: what `evaluate` takes, but no generator: `(x, y)`, a `tf.data.Dataset` or
+            a `PyDataset`, which is gone through once per group and rate; or inputs
+            alone, which are held in memory.
         rates: the fractions of a group to remove, each in [0, 1); the result has them
             in ascending order.
         metric: a name that `evaluate` reports. None takes the first metric that the
@@ -83,42 +86,45 @@ def sensitivity(
     Raises:
         TypeError: if an argument is of a wrong type.
         ValueError: if the model is not compiled or has nothing to prune, if an argument
-            is out of range, a name unknown, if data can be gone through only once, if
-            Keras does not know whether the metric shall be high, or if the file at
-            `path` holds another measurement; delete it then, or name another.
+            is out of range, a name unknown, if data can be gone through only once or
+            lack the targets that a metric needs, if Keras does not know whether the
+            metric shall be high, or if the file at `path` holds another measurement;
+            delete it then, or name another.
     """
-    _check_model(model)
+    check_type("model", model, keras.Model, "a Keras model")
     rates = _sorted_rates(rates)
     check_type("metric", metric, (str, type(None)), "a name or None")
     check_choice("mode", mode, MODES)
     exclude = check_strings("exclude", exclude, "layer-name patterns")
     record = Record(None if path is None else check_path("path", path))
     progress = check_bool("progress", progress)
-    _check_targets(model, data)
+    targets = _has_targets(model, data, metric)
     scorer = _scorer(criterion, model, data)
     analysis = analyze(model, coupling=coupling, exclude=exclude)
     analysis.check_groups()
     scorer.check(analysis.groups)
-    logs = _evaluate(model, data)
+    settings = {
+        "weights": _fingerprint(model),
+        "criterion": _name(scorer),
+        "coupling": coupling,
+        "exclude": list(exclude),
+    }
+    evaluate = functools.partial(_evaluate, model, data)
+    if not targets:
+        distance = OutputDistance(model, data)
+        evaluate, metric = distance.measure, NAME
+        settings["outputs"] = distance.fingerprint
+    logs = evaluate()
     metric = _metric(model, logs, metric)
-    record.open(
-        {
-            "weights": _fingerprint(model),
-            "metric": metric,
-            "criterion": _name(scorer),
-            "coupling": coupling,
-            "exclude": list(exclude),
-        },
-        logs[metric],
-    )
-    higher = _higher_is_better(model, metric, mode)
+    record.open({**settings, "metric": metric}, logs[metric])
+    higher = targets and _higher_is_better(model, metric, mode)
     scores = scorer.scores(analysis.groups, (model,))
 
     def measure(group: Group, mask: np.ndarray) -> float:
         removed = int((mask == 0).sum())
         if not record.has(group.name, removed):
             with _without(analysis, group, mask):
-                value = _evaluate(model, data)[metric]
+                value = evaluate()[metric]
             record.add(group.name, removed, value)
         return record.value(group.name, removed)
 
@@ -240,25 +246,27 @@ def _higher_is_better(model: keras.Model, metric: str, mode: str) -> bool:
     return monitor.monitor_op is keras.ops.greater
 
 
-def _check_model(model: Any) -> None:
-    check_type("model", model, keras.Model, "a Keras model")
+def _has_targets(model: keras.Model, data: Any, metric: str | None) -> bool:
+    """Whether a metric is to be measured; else it is the distance of the outputs.
+
+    A model that is compiled without a loss may have one of its own, without targets.
+    """
+    check_repeatable("data", data)
+    ((_, y, _),) = batches("data", data, 1)
+    if y is None and not (model.compiled and model._compile_loss is None):
+        if metric not in (None, NAME):
+            raise ValueError(
+                f"`data` must have targets for the metric {metric!r}: (x, y), or "
+                f"batches of that. Received: data of type {type(data).__name__} "
+                "without targets"
+            )
+        return False
     if not model.compiled:
         raise ValueError(
-            "`model` must be compiled with the metric to measure. "
-            f"{received('model', model.name)}"
+            "`model` must be compiled with the metric to measure, or `data` be without "
+            f"targets. {received('model', model.name)}"
         )
-
-
-def _check_targets(model: keras.Model, data: Any) -> None:
-    check_repeatable("data", data)
-    if model._compile_loss is None:
-        return
-    for _, y, _ in batches("data", data, 1):
-        if y is None:
-            raise ValueError(
-                "`data` must have targets: (x, y), or batches of that. Received: data "
-                f"of type {type(data).__name__} without targets"
-            )
+    return True
 
 
 def _sorted_rates(rates: Any) -> tuple[float, ...]:

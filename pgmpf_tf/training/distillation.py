@@ -35,6 +35,9 @@ class Distillation:
     temperature^2; any other output the mean squared error. History has the distance as
     `distillation_loss`; validation is on the task's loss alone.
 
+    Without labels the distance is all there is, whatever the weight:
+    `model.compile("adam")` without a loss, and `model.fit(images)`.
+
     The teacher is not saved with the model: set `model.teacher` when it is loaded. A
     `train_step` of the model's own must call `self.compute_loss(x=..., ...)`, or the
     teacher is not heard.
@@ -230,12 +233,18 @@ def check_teacher(teacher: Any, model: keras.Model) -> None:
             f"`teacher` must take the inputs of `model`, {_shapes(inputs)}. Received: "
             f"teacher={teacher.name!r}, which raised: {error}"
         ) from error
-    if _shapes(outputs) != _shapes(model.output):
+    if _shapes(_plain(outputs)) != _shapes(_plain(model.output)):
         raise ValueError(
             "`teacher` must give outputs of the same structure and shapes as `model`, "
             f"{_shapes(model.output)}. Received: teacher={teacher.name!r} with "
             f"{_shapes(outputs)}"
         )
+
+
+def _plain(tensors: Any) -> Any:
+    """A single output is the same in a list: Keras' clones give it without."""
+    flat = tree.flatten(tensors)
+    return flat[0] if len(flat) == 1 else tensors
 
 
 def _shapes(tensors: Any) -> Any:

@@ -214,9 +214,14 @@ class PrunedModel(FitAndShrink, OwnLoops):
         # A model of the user's own kind may be older than this argument.
         if "training" in inspect.signature(task).parameters:
             options["training"] = training
-        loss = task(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **options)
-        weight = self._distillation.weight
-        if not (weight and training):
+        own = task.__func__ is not keras.Model.compute_loss
+        weight = self._distillation.weight if training else 0.0
+        # Without labels there is no task but the teacher's.
+        taught_only = weight and not own and self._compile_loss is None
+        loss = 0.0
+        if not taught_only:
+            loss = task(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **options)
+        if not weight:
             return loss
         if x is None:
             raise ValueError(
@@ -224,9 +229,9 @@ class PrunedModel(FitAndShrink, OwnLoops):
                 "x=None"
             )
         distance = self._distillation.distance(x, y_pred, sample_weight)
-        if task.__func__ is keras.Model.compute_loss:
+        if not own:
             distance += sum(map(self._aggregate_additional_loss, self.losses))
-        return (1.0 - weight) * loss + weight * distance
+        return distance if taught_only else (1.0 - weight) * loss + weight * distance
 
     def apply_masks(self) -> None:
         """Prunes hard, now, without training.

@@ -62,6 +62,29 @@ def test_each_value_is_that_of_a_model_pruned_there(whole):
     np.testing.assert_allclose(whole.drop, whole.values - whole.baseline)
 
 
+@pytest.mark.parametrize("compile", [True, False])
+def test_without_labels_it_is_how_far_the_outputs_move(compile, tmp_path):
+    x, _ = images_and_labels()
+    model = compiled() if compile else convnet()
+    wanted = model.predict(x, verbose=0)
+    path = tmp_path / "table.json"
+    table = pgmpf_tf.sensitivity(model, x, (0.2, 0.5), progress=False, path=path)
+    assert (table.metric, table.baseline) == ("output_distance", 0.0)
+    assert not table.higher_is_better
+    for name, row in zip(table.groups, table.values, strict=True):
+        for rate, value in zip(table.rates, row, strict=True):
+            plain = convnet()
+            plain.set_weights(model.get_weights())
+            pgmpf_tf.wrap(plain, {name: rate}).apply_masks()
+            apart = plain.predict(x, verbose=0) - wanted
+            expected = np.sqrt(np.mean(apart**2)) / np.std(wanted)
+            assert value == pytest.approx(expected, rel=1e-4)
+    budget = pgmpf_tf.Budget(macs=0.3, strategy="sensitivity", sensitivity=table)
+    assert pgmpf_tf.wrap(model, budget)
+    with pytest.raises(ValueError, match="another measurement"):
+        pgmpf_tf.sensitivity(model, 2 * x, (0.2,), progress=False, path=path)
+
+
 def test_weights_are_as_before_whatever_happens():
     model = compiled()
     before = model.get_weights()
@@ -260,4 +283,4 @@ def test_bad_models_and_data_are_named():
     with pytest.raises(TypeError, match=r"`data` must be what `fit` takes.*data=None"):
         pgmpf_tf.sensitivity(compiled(), None)
     with pytest.raises(ValueError, match=r"`data` must have targets.*Received: data"):
-        pgmpf_tf.sensitivity(compiled(), data[0])
+        pgmpf_tf.sensitivity(compiled(), data[0], metric="accuracy")

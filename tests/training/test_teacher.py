@@ -199,6 +199,37 @@ def test_the_model_draws_near_its_teacher_which_stays():
     assert "distillation_loss" not in model.evaluate(x, y, verbose=0, return_dict=True)
 
 
+def test_without_labels_the_teacher_is_all_there_is():
+    x, _ = data()
+    z, taught = numbers(network(1)(x)), numbers(network(2)(x))
+    model = wrap(network(1), **KEPT, distillation=Distillation(network(2), 0.3))
+    loss, distance = train(still(model, None), x, None)
+    np.testing.assert_allclose(loss, np.square(z - taught).mean(), rtol=1e-5)
+    np.testing.assert_allclose(distance, loss, rtol=1e-5)
+
+    model.compile("adam")
+    model.fit(x, epochs=9, verbose=0)
+    gone = model.masks()["first"] == 0
+    assert gone.sum() == 3
+    assert not numbers(model.get_layer("first").kernel)[:, gone].any()
+
+
+def test_one_output_may_be_in_a_list_or_not():
+    x, _ = data()
+    alone = network(1)
+    listed = keras.Model(alone.inputs, [alone.output])
+    teacher = network(2)
+    distances = [
+        train(
+            still(wrap(model, **KEPT, distillation=Distillation(teacher, 1.0)), None),
+            x,
+            None,
+        )[1]
+        for model in (listed, network(1))
+    ]
+    np.testing.assert_allclose(*distances, rtol=1e-6)
+
+
 def test_another_teacher_is_heard():
     model = wrap(network(1), **KEPT, distillation=Distillation(network(2), 1.0))
     still(model, SPARSE(from_logits=True))
