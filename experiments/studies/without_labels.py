@@ -96,7 +96,8 @@ def _hed(size: int) -> keras.Model:
     image = keras.Input((size, size, 3), name="image")
     x, sides = image, []
     for number in range(1, 6):
-        x = getattr(trained, f"block{number}")(x)
+        for layer in getattr(trained, f"block{number}").layers:
+            x = layer(x)
         side = getattr(trained, f"dsn{number}")(x)
         sides.append(ops.image.resize(side, (size, size), interpolation="bilinear"))
     fused = trained.fuse(layers.Concatenate()(sides))
@@ -127,7 +128,7 @@ TRIALS: Mapping[str, Trial] = {
     "PNet": Trial(_of_mtcnn("PNet"), _centered, 12, 2000),
     "RNet": Trial(_of_mtcnn("RNet"), _centered, 24, 1000),
     "ONet": Trial(_of_mtcnn("ONet"), _centered, 48, 500),
-    "HED": Trial(_hed, _without_mean, 48, 100),
+    "HED": Trial(_hed, _without_mean, 64, 80),
 }
 
 

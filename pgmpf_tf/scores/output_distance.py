@@ -31,7 +31,7 @@ class OutputDistance:
         self._model = model
         self._inputs = [x for x, _, _ in batches("data", data)]
         self._reference = self._outputs()
-        tiny = np.finfo("float32").tiny
+        tiny = float(np.finfo("float32").tiny)
         self._spreads = [max(float(np.std(y)), tiny) for y in self._reference]
 
     def _outputs(self) -> list[np.ndarray]:
@@ -44,12 +44,11 @@ class OutputDistance:
 
     def measure(self) -> dict[str, float]:
         """The distance of the outputs as they are now, by its name."""
-        distances = [
-            float(np.sqrt(np.mean(np.square(now - then, dtype="float64")))) / spread
-            for now, then, spread in zip(
-                self._outputs(), self._reference, self._spreads, strict=True
-            )
-        ]
+        distances = []
+        pairs = zip(self._outputs(), self._reference, self._spreads, strict=True)
+        for now, then, spread in pairs:
+            squares = np.square(now - then, dtype="float64")
+            distances.append(float(np.sqrt(np.mean(squares))) / spread)
         return {NAME: float(np.mean(distances))}
 
     @property

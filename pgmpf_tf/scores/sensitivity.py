@@ -103,12 +103,13 @@ def sensitivity(
     analysis = analyze(model, coupling=coupling, exclude=exclude)
     analysis.check_groups()
     scorer.check(analysis.groups)
-    settings = {
+    settings: dict[str, Any] = {
         "weights": _fingerprint(model),
         "criterion": _name(scorer),
         "coupling": coupling,
         "exclude": list(exclude),
     }
+    evaluate: Callable[[], dict[str, float]]
     evaluate = functools.partial(_evaluate, model, data)
     if not targets:
         distance = OutputDistance(model, data)
