@@ -180,6 +180,8 @@ class _Clock(keras.callbacks.Callback):
         distance = _keep_if_better(
             self.model, self._validation, self._progress, self._folder
         )
+        # What measuring and saving take is a part of the time that was asked for.
+        self._tick()
         history = self._progress.history
         history["loss"].append(float((logs or {}).get("loss", math.nan)))
         history["val_loss"].append(distance)
@@ -188,10 +190,10 @@ class _Clock(keras.callbacks.Callback):
             f"{self._progress.seconds:.0f} of {self._limit:.0f} s"
         )
         self._save()
-        # Measuring and saving are not training.
-        self._last = time.monotonic()
+        if self.over:
+            self.model.stop_training = True
 
     def _save(self) -> None:
         _save(self.model, self._folder / "mending.keras")
         write_text(self._folder / "mending.json", json.dumps(asdict(self._progress)))
-        self._last = self._saved = time.monotonic()
+        self._saved = time.monotonic()

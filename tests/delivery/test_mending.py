@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -66,3 +68,18 @@ def test_a_run_that_was_killed_goes_on_in_the_time_that_is_left(lesson, tmp_path
 def test_without_a_better_epoch_the_network_stays(lesson, tmp_path):
     student, _ = mend(lesson, tmp_path, 1e-6)
     assert distance(lesson, student) <= distance(lesson, lesson[1]) * 1.001
+
+
+def test_the_time_that_measuring_takes_counts(lesson, tmp_path, monkeypatch):
+    now = [0.0]
+    measure = mending._keep_if_better
+
+    def slow(*arguments):
+        now[0] += 60.0
+        return measure(*arguments)
+
+    monkeypatch.setattr(mending, "_keep_if_better", slow)
+    monkeypatch.setattr(mending, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    _, progress = mend(lesson, tmp_path, 100.0)
+    assert len(progress.history["loss"]) == 2
+    assert progress.seconds == 120.0
