@@ -3,11 +3,13 @@
     python -m experiments.studies.epoch_ends
 
 A trained ResNet-8 is pruned by the default method. At the end of every epoch its
-accuracy on held-out images is held against the one that it has once `recalibrate` has
-measured BatchNormalization's statistics anew on all training images: the network then
-goes on with those that it had. At a high learning rate these are never quite those of
-the moment, so the same network trains beside it without being pruned. Each run is a
-file; what is there is not done again.
+accuracy on images that it has not seen is held against the one that it has once
+`recalibrate` has measured BatchNormalization's statistics anew on all training images:
+the network then goes on with those that it had. At a high learning rate these are never
+quite those of the moment, so the same network trains beside it without being pruned.
+Each run is a file; what is there is not done again.
+
+What was chosen by looking at such runs was chosen with `--part=held_out`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import rich
 from absl import flags
 
@@ -33,29 +36,32 @@ OPTIMIZERS = (("adamw", 0.001), ("sgd", 0.01), ("sgd", 0.05))
 
 BATCH_SIZES = (32, 128)
 EPOCHS = 10
+UNSEEN = 2000
+"""How many images accuracies are of, at most."""
 
 
 class Recalibrated(keras.callbacks.Callback):
     """Measures both accuracies at the end of every epoch.
 
     Args:
-        arrays: the images and labels, see `defaults.load`.
+        train: the images that it is trained on.
+        unseen: images and labels that it is not trained on.
 
     Attributes:
         found: for each epoch the accuracy as it is and the one after `recalibrate`.
     """
 
-    def __init__(self, arrays: dict[str, defaults.Arrays]) -> None:
+    def __init__(self, train: np.ndarray, unseen: defaults.Arrays) -> None:
         super().__init__()
-        self.arrays = arrays
+        self.train, self.unseen = train, unseen
         self.found: list[tuple[float, float]] = []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Measures them."""
         weights = self.model.get_weights()
-        as_it_is = defaults.accuracy(self.model, self.arrays["held_out"])
-        pgmpf_tf.recalibrate(self.model, self.arrays["train"][0])
-        again = defaults.accuracy(self.model, self.arrays["held_out"])
+        as_it_is = defaults.accuracy(self.model, self.unseen)
+        pgmpf_tf.recalibrate(self.model, self.train)
+        again = defaults.accuracy(self.model, self.unseen)
         self.model.set_weights(weights)
         self.found.append((as_it_is, again))
 
@@ -67,6 +73,7 @@ def measure(
     batch_size: int,
     rate: float,
     seed: int,
+    part: str,
 ) -> dict[str, Any]:
     """One network: accuracies at epochs' ends, and their largest difference.
 
@@ -77,9 +84,11 @@ def measure(
         batch_size: images in a step.
         rate: the fraction of filters to remove.
         seed: of the network, the batches and the masks.
+        part: `"held_out"` or `"test"`: which images accuracies are of.
     """
     arrays = defaults.load(defaults.SOURCES[data], None)
     x, y = arrays["train"]
+    unseen = arrays[part][0][:UNSEEN], arrays[part][1][:UNSEEN]
     keras.utils.set_random_seed(seed)
     model = defaults.network(arrays)
     steps = defaults.DENSE_EPOCHS * -(-len(x) // batch_size)
@@ -89,14 +98,14 @@ def measure(
     pruned = pgmpf_tf.wrap(keras.models.clone_model(model), rate, seed=seed)
     record: dict[str, Any] = {"data": data, "optimizer": optimizer}
     record |= {"learning_rate": learning_rate, "batch_size": batch_size}
-    record |= {"seed": seed, "rate": rate}
+    record |= {"seed": seed, "rate": rate, "part": part}
     for name, trained in (("pruned", pruned), ("plain", model)):
         trained.set_weights(weights)
         defaults.compiled(trained, optimizer, "constant", 1, learning_rate)
-        watch = Recalibrated(arrays)
+        watch = Recalibrated(x, unseen)
         trained.fit(x, y, batch_size, epochs=EPOCHS, verbose=0, callbacks=[watch])
         record[name] = {
-            "held_out": [round(one, 4) for one, _ in watch.found],
+            "as_it_is": [round(one, 4) for one, _ in watch.found],
             "recalibrated": [round(other, 4) for _, other in watch.found],
             "largest": round(max(abs(a - b) for a, b in watch.found), 4),
         }
@@ -108,8 +117,8 @@ def markdown(records: list[dict[str, Any]]) -> str:
     lines = [
         "# Accuracy at the ends of epochs while a network is pruned",
         "",
-        "Held-out accuracy in % as it is, and how far it is from that after "
-        "`recalibrate`, in points, at the worst of all epochs "
+        f"Accuracy on images of the part {records[0]['part']} in % as it is, and how "
+        "far it is from that after `recalibrate`, in points, at the worst of all epochs "
         f"(`python -m experiments.studies.epoch_ends`; ResNet-8, {EPOCHS} epochs from "
         "a trained network, default method; constant learning rates, SGD with momentum "
         "0.9).",
@@ -120,7 +129,7 @@ def markdown(records: list[dict[str, Any]]) -> str:
     ]
     for record in records:
         pruned, plain = record["pruned"], record["plain"]
-        first, last = pruned["held_out"][0], pruned["held_out"][-1]
+        first, last = pruned["as_it_is"][0], pruned["as_it_is"][-1]
         lines.append(
             f"| {record['data']} | {record['optimizer']} | {record['learning_rate']} | "
             f"{record['batch_size']} | {record['rate']} | {record['seed']} | "
@@ -134,6 +143,7 @@ def define_flags() -> None:
     """What to run, and where to write."""
     flags.DEFINE_float("rate", 0.5, "Fraction of filters to remove.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+    flags.DEFINE_enum("part", "test", ["held_out", "test"], "Accuracies of what.")
     flags.DEFINE_string("runs_dir", "runs/epoch_ends", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
 
@@ -144,8 +154,8 @@ def main(_: list[str]) -> None:
     folder = Path(given.runs_dir)
     records = []
     cases = itertools.product(DATA, OPTIMIZERS, BATCH_SIZES, range(given.seeds))
-    for data, (optimizer, learning_rate), batch_size, seed in cases:
-        settings = data, optimizer, learning_rate, batch_size, given.rate, seed
+    for data, which, batch_size, seed in cases:
+        settings = data, *which, batch_size, given.rate, seed, given.part
         path = folder / f"{'-'.join(map(str, settings))}.json"
         if not path.is_file():
             record = measure(*settings)

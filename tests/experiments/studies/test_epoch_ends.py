@@ -24,11 +24,11 @@ def test_the_network_goes_on_with_the_statistics_that_it_had(tiny, monkeypatch):
         seen.append(epoch)
 
     monkeypatch.setattr(epoch_ends.Recalibrated, "on_epoch_end", watched)
-    record = epoch_ends.measure("digits", "adamw", 0.01, 32, 0.5, seed=0)
+    record = epoch_ends.measure("digits", "adamw", 0.01, 32, 0.5, 0, "test")
     assert seen == [0, 1, 0, 1]
     for run in (record["pruned"], record["plain"]):
-        pairs = list(zip(run["held_out"], run["recalibrated"], strict=True))
+        pairs = list(zip(run["as_it_is"], run["recalibrated"], strict=True))
         assert run["largest"] == pytest.approx(max(abs(a - b) for a, b in pairs))
     text = epoch_ends.markdown([record])
-    first = record["pruned"]["held_out"][0]
+    first = record["pruned"]["as_it_is"][0]
     assert f"| digits | adamw | 0.01 | 32 | 0.5 | 0 | {100 * first:.1f} |" in text
