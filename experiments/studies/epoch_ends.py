@@ -118,7 +118,7 @@ def markdown(records: list[dict[str, Any]]) -> str:
         "# Accuracy at the ends of epochs while a network is pruned",
         "",
         f"Accuracy on images of the part {records[0]['part']} in % as it is, and how "
-        "far it is from that after `recalibrate`, in points, at the worst of all epochs "
+        "far it is from that after `recalibrate`, in points, at the worst epoch "
         f"(`python -m experiments.studies.epoch_ends`; ResNet-8, {EPOCHS} epochs from "
         "a trained network, default method; constant learning rates, SGD with momentum "
         "0.9).",
