@@ -64,7 +64,12 @@ TARGETS = {
         {"model": PLAIN, "data": (X, Y), "progress": False},
         {
             "model": [wrong_type("net"), wrong_type(None), wrong_value(TEACHER)],
-            "data": [*NO_DATA, *ONCE, wrong_value(X)],
+            "data": [
+                *NO_DATA,
+                *ONCE,
+                wrong_value(X[:0]),
+                wrong_value(X, metric="accuracy"),
+            ],
             "rates": [
                 wrong_type(0.5),
                 wrong_type("half"),
