@@ -117,23 +117,23 @@ def markdown(records: list[dict[str, Any]]) -> str:
     lines = [
         "# Accuracy at the ends of epochs while a network is pruned",
         "",
-        f"Accuracy on images of the part {records[0]['part']} in % as it is, and how "
-        "far it is from that after `recalibrate`, in points, at the worst epoch "
+        "Accuracy in % as it is, and how far it is from that after `recalibrate`, in "
+        "points, at the worst epoch "
         f"(`python -m experiments.studies.epoch_ends`; ResNet-8, {EPOCHS} epochs from "
         "a trained network, default method; constant learning rates, SGD with momentum "
         "0.9).",
         "",
-        "| data | optimizer | learning rate | batch size | rate | seed | first epoch | "
-        "last epoch | farthest | farthest, not pruned |",
-        "| --- | --- |" + " ---: |" * 8,
+        "| part | data | optimizer | learning rate | batch size | rate | seed | "
+        "first epoch | last epoch | farthest | farthest, not pruned |",
+        "| --- | --- | --- |" + " ---: |" * 8,
     ]
     for record in records:
         pruned, plain = record["pruned"], record["plain"]
         first, last = pruned["as_it_is"][0], pruned["as_it_is"][-1]
         lines.append(
-            f"| {record['data']} | {record['optimizer']} | {record['learning_rate']} | "
-            f"{record['batch_size']} | {record['rate']} | {record['seed']} | "
-            f"{100 * first:.1f} | {100 * last:.1f} | "
+            f"| {record['part']} | {record['data']} | {record['optimizer']} | "
+            f"{record['learning_rate']} | {record['batch_size']} | {record['rate']} | "
+            f"{record['seed']} | {100 * first:.1f} | {100 * last:.1f} | "
             f"{100 * pruned['largest']:.1f} | {100 * plain['largest']:.1f} |"
         )
     return "\n".join(lines) + "\n"
@@ -143,7 +143,9 @@ def define_flags() -> None:
     """What to run, and where to write."""
     flags.DEFINE_float("rate", 0.5, "Fraction of filters to remove.")
     flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
-    flags.DEFINE_enum("part", "test", ["held_out", "test"], "Accuracies of what.")
+    flags.DEFINE_multi_enum(
+        "part", ["test"], ["held_out", "test"], "Accuracies of what (repeatable)."
+    )
     flags.DEFINE_string("runs_dir", "runs/epoch_ends", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
 
@@ -153,9 +155,11 @@ def main(_: list[str]) -> None:
     given = flags.FLAGS
     folder = Path(given.runs_dir)
     records = []
-    cases = itertools.product(DATA, OPTIMIZERS, BATCH_SIZES, range(given.seeds))
-    for data, which, batch_size, seed in cases:
-        settings = data, *which, batch_size, given.rate, seed, given.part
+    cases = itertools.product(
+        given.part, DATA, OPTIMIZERS, BATCH_SIZES, range(given.seeds)
+    )
+    for part, data, which, batch_size, seed in cases:
+        settings = data, *which, batch_size, given.rate, seed, part
         path = folder / f"{'-'.join(map(str, settings))}.json"
         if not path.is_file():
             record = measure(*settings)

@@ -31,4 +31,6 @@ def test_the_network_goes_on_with_the_statistics_that_it_had(tiny, monkeypatch):
         assert run["largest"] == pytest.approx(max(abs(a - b) for a, b in pairs))
     text = epoch_ends.markdown([record])
     first = record["pruned"]["as_it_is"][0]
-    assert f"| digits | adamw | 0.01 | 32 | 0.5 | 0 | {100 * first:.1f} |" in text
+    assert (
+        f"| test | digits | adamw | 0.01 | 32 | 0.5 | 0 | {100 * first:.1f} |" in text
+    )
