@@ -115,7 +115,7 @@ def _from_file(
     return model
 
 
-def _conv_bn(
+def conv_bn(
     x: KerasTensor, filters: int, size: int, name: str, *, strides: int = 1
 ) -> KerasTensor:
     """Convolution without bias, then BatchNorm; the names share a stem."""
@@ -131,26 +131,27 @@ def _conv_bn(
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
 
 
-def _conv_bn_relu(
+def conv_bn_relu(
     x: KerasTensor, filters: int, size: int, name: str, *, strides: int = 1
 ) -> KerasTensor:
-    x = _conv_bn(x, filters, size, name, strides=strides)
+    """The same with a ReLU behind it."""
+    x = conv_bn(x, filters, size, name, strides=strides)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def _residual_block(
+def residual_block(
     x: KerasTensor, shortcut: KerasTensor, filters: int, name: str, *, strides: int
 ) -> KerasTensor:
     """Two 3x3 convolutions whose sum with the shortcut goes through a ReLU."""
-    y = _conv_bn_relu(x, filters, 3, f"{name}_1", strides=strides)
-    y = _conv_bn(y, filters, 3, f"{name}_2")
+    y = conv_bn_relu(x, filters, 3, f"{name}_1", strides=strides)
+    y = conv_bn(y, filters, 3, f"{name}_2")
     y = layers.Add(name=f"{name}_add")([shortcut, y])
     return layers.ReLU(name=f"{name}_relu")(y)
 
 
 def _cifar_resnet(image: KerasTensor, depth: int) -> KerasTensor:
     """He et al. 2016, section 4.2: 6n + 2 layers, shortcuts without parameters."""
-    x = _conv_bn_relu(image, 16, 3, "stem")
+    x = conv_bn_relu(image, 16, 3, "stem")
     for stage, filters in enumerate((16, 32, 64), start=1):
         for block in range(1, (depth - 2) // 6 + 1):
             strides = 2 if stage > 1 and block == 1 else 1
@@ -161,7 +162,7 @@ def _cifar_resnet(image: KerasTensor, depth: int) -> KerasTensor:
                 shortcut = ops.pad(
                     shortcut, ((0, 0), (0, 0), (0, 0), (0, new_channels))
                 )
-            x = _residual_block(
+            x = residual_block(
                 x, shortcut, filters, f"stage{stage}_block{block}", strides=strides
             )
     return layers.GlobalAveragePooling2D(name="pool")(x)
@@ -169,7 +170,7 @@ def _cifar_resnet(image: KerasTensor, depth: int) -> KerasTensor:
 
 def _imagenet_resnet(image: KerasTensor, blocks: tuple[int, ...]) -> KerasTensor:
     """He et al. 2016, table 1: basic blocks, 1x1 convolutions where widths change."""
-    x = _conv_bn_relu(image, 64, 7, "stem", strides=2)
+    x = conv_bn_relu(image, 64, 7, "stem", strides=2)
     x = layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     for stage, count in enumerate(blocks, start=1):
         filters = 32 * 2**stage
@@ -178,8 +179,8 @@ def _imagenet_resnet(image: KerasTensor, blocks: tuple[int, ...]) -> KerasTensor
             strides = 2 if stage > 1 and block == 1 else 1
             shortcut = x
             if x.shape[-1] != filters:
-                shortcut = _conv_bn(x, filters, 1, f"{name}_shortcut", strides=strides)
-            x = _residual_block(x, shortcut, filters, name, strides=strides)
+                shortcut = conv_bn(x, filters, 1, f"{name}_shortcut", strides=strides)
+            x = residual_block(x, shortcut, filters, name, strides=strides)
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
@@ -188,7 +189,7 @@ def _vgg16_bn(image: KerasTensor) -> KerasTensor:
     x = image
     for stage, widths in enumerate(VGG16_WIDTHS, start=1):
         for index, filters in enumerate(widths, start=1):
-            x = _conv_bn_relu(x, filters, 3, f"stage{stage}_{index}")
+            x = conv_bn_relu(x, filters, 3, f"stage{stage}_{index}")
         x = layers.MaxPooling2D(2, padding="same", name=f"stage{stage}_pool")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(512, use_bias=False, name="hidden")(x)
@@ -216,7 +217,7 @@ def _cifar_mobilenetv2(image: KerasTensor) -> KerasTensor:
             )(y)
             y = layers.BatchNormalization(momentum=0.9, name=f"{name}_depthwise_bn")(y)
             y = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(y)
-            y = _conv_bn(y, filters, 1, f"{name}_project")
+            y = conv_bn(y, filters, 1, f"{name}_project")
             if stride == 1 and filters == width:
                 y = layers.Add(name=f"{name}_add")([x, y])
             x = y
@@ -225,5 +226,5 @@ def _cifar_mobilenetv2(image: KerasTensor) -> KerasTensor:
 
 
 def _conv_bn_relu6(x: KerasTensor, filters: int, size: int, name: str) -> KerasTensor:
-    x = _conv_bn(x, filters, size, name)
+    x = conv_bn(x, filters, size, name)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keras
 from keras import KerasTensor, layers
 
+from experiments.networks import models
 from experiments.networks.written import PatchEncoder
 
 
@@ -128,34 +129,17 @@ def resnet(
         A Functional model to logits.
     """
     image = keras.Input(input_shape, name="image")
-    x = layers.ReLU(name="stem_relu")(_normalized(image, widths[0], 3, 1, "stem"))
+    x = models.conv_bn_relu(image, widths[0], 3, "stem")
     for stage, width in enumerate(widths):
         for block in range(blocks):
             name = f"stage{stage}_block{block}"
-            first = stage > 0 and block == 0
-            strides = 2 if first else 1
-            y = _normalized(x, width, 3, strides, f"{name}_1")
-            y = layers.ReLU(name=f"{name}_relu1")(y)
-            y = _normalized(y, width, 3, 1, f"{name}_2")
-            if first:
-                x = _normalized(x, width, 1, strides, f"{name}_shortcut")
-            x = layers.Add(name=f"{name}_add")([x, y])
-            x = layers.ReLU(name=f"{name}_relu2")(x)
+            strides = 2 if stage > 0 and block == 0 else 1
+            shortcut = x
+            if strides == 2:
+                shortcut = models.conv_bn(
+                    x, width, 1, f"{name}_shortcut", strides=strides
+                )
+            x = models.residual_block(x, shortcut, width, name, strides=strides)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     logits = layers.Dense(num_classes, name="classes")(x)
     return keras.Model(image, logits, name="resnet")
-
-
-def _normalized(
-    x: KerasTensor, filters: int, size: int, strides: int, name: str
-) -> KerasTensor:
-    x = layers.Conv2D(
-        filters,
-        size,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-    return layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)

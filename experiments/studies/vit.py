@@ -36,6 +36,7 @@ from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
+from experiments.studies.records import known
 from pgmpf_tf._files import write_text
 from pgmpf_tf.exporting.formats.tflite import TFLite
 
@@ -165,13 +166,7 @@ class Study:
         """A run's record; it is done if it is not there."""
         path = self._path(way, seed).with_suffix(".json")
         settings = dataclasses.asdict(self.plan)
-        if path.is_file():
-            record = json.loads(path.read_text("utf-8"))
-            if record["settings"] != settings:
-                raise ValueError(
-                    f"`runs_dir` holds runs with other settings: {record['settings']}. "
-                    f"Received: {settings}"
-                )
+        if record := known(path, settings):
             return record
         load, started = os.getloadavg()[0], time.process_time()
         model, kept = self._trained(way, seed)

@@ -37,6 +37,7 @@ from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
+from experiments.studies.records import known
 from experiments.studies.vit import Augmented
 from pgmpf_tf import Budget
 from pgmpf_tf._files import staged, write_text
@@ -168,23 +169,18 @@ class Study:
             seed: of the dense network and the batches.
             ways: what is held against uniform widths, and these.
         """
-        records = []
+        found = []
         uniform: Candidate | None = None
         for way in [UNIFORM, *(way for way in ways if way != UNIFORM)]:
             path = self._path(way, precision, seed).with_suffix(".json")
-            if not path.is_file():
+            record = known(path, self.plan.settings)
+            if record is None:
                 if uniform is None:
                     uniform = self._pruned(UNIFORM, precision, seed, self.plan.latency)
                 record = self._run(way, precision, seed, uniform)
                 write_text(path, json.dumps(record) + "\n")
-            record = json.loads(path.read_text("utf-8"))
-            if record["settings"] != self.plan.settings:
-                raise ValueError(
-                    f"`runs_dir` holds runs with other settings: {record['settings']}. "
-                    f"Received: {self.plan.settings}"
-                )
-            records.append(record)
-        return records
+            found.append(record)
+        return found
 
     def _run(self, way: str, precision: str, seed: int, uniform: Candidate) -> Record:
         started = time.process_time()
@@ -389,11 +385,11 @@ def define_flags() -> None:
 def main(_: list[str]) -> None:
     """Does what is missing, seed by seed, and writes the tables."""
     given = flags.FLAGS
-    for name, known in {"ways": WAYS, "precisions": PRECISIONS}.items():
-        unknown = {*getattr(given, name)} - {*known}
+    for name, all_of in {"ways": WAYS, "precisions": PRECISIONS}.items():
+        unknown = {*getattr(given, name)} - {*all_of}
         if unknown:
             raise ValueError(
-                f"`{name}` must be among {', '.join(known)}. "
+                f"`{name}` must be among {', '.join(all_of)}. "
                 f"Received: {', '.join(sorted(unknown))}"
             )
     study = Study(Plan(), Path(given.runs_dir), given.tfds_dir)

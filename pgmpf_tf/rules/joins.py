@@ -14,7 +14,6 @@ from pgmpf_tf.channels.arrays import (
     Array,
     NoRule,
     Shape,
-    everything,
     expand,
     kept_along,
     whole_slices,
@@ -205,7 +204,7 @@ class Join(Entrywise):
         wanted = needed[0]
         assert wanted is not None  # a call without any use is not asked
         # Where a term that is left out is not zero, the others are not the sum.
-        sources = self.sources(node, [*kept], True)[0]
+        sources = self.sources(node, kept, True)[0]
         joint = functools.reduce(np.logical_and, sources)
         joint, wanted = np.broadcast_arrays(joint, wanted)
         tensors = [
@@ -348,10 +347,6 @@ class Concatenate(Join):
         needed: list[Array | None],
         read: list[Array | None],
     ) -> Layout:
-        kept = [
-            everything(len(tensor.shape)) if r is None else k
-            for tensor, k, r in zip(node.inputs, kept, read, strict=True)
-        ]
         axis = node.operation.axis % kept[0].ndim
         if not node.memo["apart"]:
             kept = [
