@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +52,11 @@ def staged(
             _sync(entry)
             _replace(entry, directory / entry.name, replaced)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            _remove(staging)
+        except KeyboardInterrupt:
+            _remove(staging)
+            raise
         _remove_empty(made)
 
 
@@ -76,6 +79,24 @@ def _missing_parents(directory: Path) -> list[Path]:
     """The folders that `mkdir` will make, innermost first."""
     chain = [directory, *directory.parents]
     return [path for path in chain if not os.path.lexists(path)]
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder and what is in it, as far as that can be done.
+
+    Not by `shutil.rmtree`, which closes a folder once more if Ctrl-C comes while it is
+    closing it: the OSError of that takes KeyboardInterrupt's place, and is ignored.
+    """
+    for place, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(place, name))
+        for name in folders:
+            with contextlib.suppress(OSError):
+                path = os.path.join(place, name)
+                (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -106,7 +127,7 @@ def remove_leftovers(directory: str | os.PathLike[str]) -> None:
     Only for who knows that no other process is writing there.
     """
     for path in Path(directory).rglob(f"{_PREFIX}*{_SUFFIX}"):
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
 
 
 class FolderInUse(ValueError):

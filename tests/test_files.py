@@ -58,6 +58,31 @@ def test_an_error_leaves_everything_as_it_was(tmp_path, error):
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.mark.parametrize("call", ["close", "rmdir", "unlink"])
+def test_ctrl_c_while_it_tidies_up_is_not_lost(tmp_path, monkeypatch, call):
+    original, raised, seen = getattr(os, call), [], []
+
+    def interrupted(*arguments, **options):
+        original(*arguments, **options)
+        if not raised:
+            raised.append(True)
+            raise KeyboardInterrupt
+
+    try:
+        with staged(tmp_path) as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner" / "file").write_text("text")
+            monkeypatch.setattr(os, call, interrupted)
+            raise ValueError("so that there is something to remove")
+    except KeyboardInterrupt:
+        seen.append(True)
+    except ValueError:
+        pass
+    monkeypatch.undo()
+    assert seen == raised
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):
     kept = tmp_path / "kept" / "entry"
     kept.parent.mkdir()
