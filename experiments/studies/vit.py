@@ -86,8 +86,8 @@ class Plan:
     heads: int = 4
     hidden: int = 128
     rate: float = 0.5
-    dense_epochs: int = 16
-    epochs: int = 10
+    dense_epochs: int = 30
+    epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
     pruning_learning_rate: float = 1e-3
