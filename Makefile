@@ -6,7 +6,8 @@ PIP := $(BIN)/pip --disable-pip-version-check -qq
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-all test-backends features docs clean
+.PHONY: demo test test-all test-backends test-jax test-torch test-beside features docs \
+	clean
 
 demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
@@ -29,12 +30,15 @@ test-all: $(VENV)/with-test
 ANYWHERE := tests/backends tests/training tests/scores tests/budgets tests/methods \
 	tests/exporting/test_writing.py tests/exporting/formats/test_torch_program.py \
 	tests/test_compaction.py tests/test_profiling.py
-test-backends: TESTS ?= $(ANYWHERE)
-test-backends: BESIDE ?= tests/training/test_agreement.py tests/test_backends.py \
+test-backends: test-jax test-torch test-beside
+
+test-jax test-torch: TESTS ?= $(ANYWHERE)
+test-jax test-torch: test-%: $(VENV)-%/ready
+	KERAS_BACKEND=$* $(VENV)-$*/bin/python -m pytest $(TESTS)
+
+test-beside: BESIDE ?= tests/training/test_agreement.py tests/test_backends.py \
 	tests/exporting/test_writing.py
-test-backends: $(VENV)-jax/ready $(VENV)-torch/ready $(VENV)/with-test
-	KERAS_BACKEND=jax $(VENV)-jax/bin/python -m pytest $(TESTS)
-	KERAS_BACKEND=torch $(VENV)-torch/bin/python -m pytest $(TESTS)
+test-beside: $(VENV)-jax/ready $(VENV)-torch/ready $(VENV)/with-test
 	$(BIN)/python -m pytest -m "" $(BESIDE)
 
 # What works on which backend, for docs/backends.md: the outcomes of marked tests.
