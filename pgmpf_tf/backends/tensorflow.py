@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from pgmpf_tf.backends.base import Backend
@@ -22,7 +23,22 @@ class TensorFlow(Backend):
             with keras.StatelessScope():
                 return function(*arguments)
 
-        return tf.function(pure, reduce_retracing=True)
+        graph = tf.function(pure, reduce_retracing=True)
+        traced = False
+
+        def run(*arguments: Any) -> Any:
+            nonlocal graph, traced
+            if not traced:
+                traced = True
+                # The last batch may be smaller: one graph is for all. Where a call
+                # wants to know how many samples there are, each size gets its own.
+                try:
+                    graph.get_concrete_function(*_of_any_batch(arguments))
+                except (TypeError, ValueError):
+                    graph = tf.function(pure)
+            return graph(*arguments)
+
+        return run
 
     def gradients(
         self, loss: Callable[[], Any], variables: Sequence[keras.Variable]
@@ -83,6 +99,17 @@ class TensorFlow(Backend):
                 f"`{argument}` was made under {_name(made)}, but the model to prune "
                 f"under {_name(expected)}. Make both in the same `strategy.scope()`."
             )
+
+
+def _of_any_batch(arguments: Any) -> Any:
+    """What arguments are, apart from the size of the batch; None stays None."""
+
+    def spec(value: Any) -> Any:
+        if not np.ndim(value):
+            return value
+        return tf.TensorSpec((None, *value.shape[1:]), value.dtype)
+
+    return tf.nest.map_structure(spec, arguments)
 
 
 def _name(strategy: tf.distribute.Strategy | None) -> str:
