@@ -168,9 +168,7 @@ precisions: {", ".join(precisions())}"""
         default=["saved_model", "tflite"],
         help="one or several, with commas; saved_model,tflite by default",
     )
-    command.add_argument(
-        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
-    )
+    _add_bounds(command)
     command.add_argument(
         "--data",
         type=Path,
@@ -182,19 +180,26 @@ precisions: {", ".join(precisions())}"""
     command.add_argument(
         "--integer_io", action="store_true", help="integers in and out, too"
     )
+    command.set_defaults(run=_export)
+
+
+def _add_bounds(command: argparse.ArgumentParser) -> None:
+    """How a file may differ from the network."""
+    command.add_argument(
+        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
+    )
     command.add_argument(
         "--tolerance",
         type=float,
-        help="largest deviation from the model, relative to its largest output; by "
-        "default 1e-4 for float32 and 1e-2 for float16",
+        help="largest deviation of a file from its network, relative to the largest "
+        "output; by default 1e-4 for float32 and 1e-2 for float16",
     )
     command.add_argument(
         "--min_agreement",
         type=float,
-        help="least fraction of samples with the same top-1 class; by default 0.9 "
-        "for quantized files on --data",
+        help="least fraction of samples on which a file has the top-1 class of its "
+        "network; by default 0.9 for quantized files on given samples",
     )
-    command.set_defaults(run=_export)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -228,13 +233,17 @@ goes on when the command is given again; a table may hold several networks."""
         "--output", type=Path, required=True, metavar="FILE", help="the JSON table"
     )
     command.add_argument(
-        "--runtime", choices=[*RUNTIMES], default="tflite", help="the software"
+        "--runtime",
+        choices=[*RUNTIMES],
+        default="tflite",
+        help="the software, by the format that it runs: LiteRT, ONNX Runtime or "
+        "TensorFlow, on the processor",
     )
     command.add_argument(
-        "--precision", default="float32", help="float32, the default, or int8"
+        "--precision", default="float32", help="float32, the default; int8 with tflite"
     )
     command.add_argument(
-        "--threads", type=int, default=1, help="of the runtime; 1 by default"
+        "--threads", type=int, default=1, help="of an operation; 1 by default"
     )
     command.set_defaults(run=_measure)
 
@@ -299,9 +308,7 @@ report.html. A run that was interrupted goes on when the command is given again.
         default=["tflite"],
         help=f"of {', '.join(FORMATS)}, with commas; tflite by default",
     )
-    command.add_argument(
-        "--quantize", metavar="PRECISION", help="of the .tflite file, if not float32"
-    )
+    _add_bounds(command)
     command.add_argument("--seed", type=int, default=0, help="of what is random")
     command.set_defaults(run=_prune)
 
@@ -357,6 +364,8 @@ def _prune(options: argparse.Namespace) -> None:
         budget=Budget(**options.budget, latency_table=options.latency_table),
         formats=options.formats,
         quantize=options.quantize,
+        tolerance=options.tolerance,
+        min_agreement=options.min_agreement,
         minutes=options.minutes,
         input_range=options.range,
         image_size=options.image_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,8 @@ def prune(
     budget: Budget | None = None,
     formats: str | Sequence[str] = "tflite",
     quantize: str | None = None,
+    tolerance: float | None = None,
+    min_agreement: float | None = None,
     minutes: float = 5.0,
     input_range: str | None = None,
     image_size: tuple[int, int] | None = None,
@@ -84,6 +86,10 @@ def prune(
         budget: what to take away; half of the multiply-accumulates by default.
         formats: what to export, see `export`.
         quantize: precision of the `.tflite` file, see `export`.
+        tolerance: how far a file may deviate from its network, see `export`.
+        min_agreement: on what part of the held-out samples a file must have the top
+            class of its network, see `export`. After a file was refused, a call with
+            less exports again, and does nothing else anew.
         minutes: how long the small network may learn, 0 for not at all; choosing
             filters and fitting kernels may take as long again.
         input_range: the range of pixels that the network wants, for a folder of
@@ -110,7 +116,14 @@ def prune(
     directory = check_path("directory", directory)
     budget = Budget(macs=0.5) if budget is None else budget
     check_type("budget", budget, Budget, "a Budget")
-    Options.of(formats, quantize, None, False, None, None)
+    # Now rather than after minutes.
+    Options.of(formats, quantize, None, False, tolerance, min_agreement)
+    files = {
+        "formats": formats,
+        "quantize": quantize,
+        "tolerance": tolerance,
+        "min_agreement": min_agreement,
+    }
     seconds = 60 * check_number("minutes", minutes, "[0, inf)")
     if input_range is not None:
         check_choice("input_range", input_range, ranges.RANGES)
@@ -125,7 +138,7 @@ def prune(
         if seconds:
             with run.step("mending"):
                 small = run.mend(folder, small, seconds)
-        return run.finish(small, before, formats, quantize)
+        return run.finish(small, before, files)
 
 
 @dataclass
@@ -288,19 +301,18 @@ class _Run:
         self,
         small: keras.Model,
         before: tuple[OutputError, ...],
-        formats: str | Sequence[str],
-        quantize: str | None,
+        files: Mapping[str, Any],
     ) -> PruningResult:
-        """Exports both networks, and writes the page."""
+        """Exports both networks, as `files` says, and writes the page."""
         exports: dict[str, ExportReport] = {}
+        calibration = self.parts.training if files["quantize"] else None
         for name, network in (("dense", self.dense), ("small", small)):
             with self.step(f"exporting the {name} network"):
                 exports[name] = export(
                     network,
                     self.directory / name,
-                    formats,
-                    quantize=quantize,
-                    representative_data=self.parts.training if quantize else None,
+                    **files,
+                    representative_data=calibration,
                     verification_data=self.parts.held_out,
                     verbose=False,
                 )

@@ -183,6 +183,8 @@ TARGETS = {
             "budget": [wrong_type(0.5)],
             "formats": [wrong_type(None), wrong_type(3), wrong_value("exe")],
             "quantize": [wrong_type(3), wrong_value("int3")],
+            "tolerance": [wrong_type("x"), wrong_type(True), wrong_value(0)],
+            "min_agreement": NO_FRACTION,
             "minutes": [wrong_type("x"), wrong_type(True), wrong_value(-1)],
             "input_range": [wrong_type(3), wrong_value("0..2")],
             "image_size": [wrong_type(8), wrong_type((8, "x")), wrong_value((8, 8))],

@@ -83,6 +83,32 @@ def test_an_interrupted_run_goes_on(model, tmp_path, monkeypatch):
     assert not unfinished.exists()
 
 
+def test_less_agreement_is_accepted_where_it_is_asked_for(tmp_path, capsys):
+    """Two classes whose scores differ by less than a step of int8."""
+    x = keras.Input((4,))
+    hidden = layers.Dense(6, activation="relu", name="hidden")(x)
+    model = keras.Model(x, layers.Dense(3, use_bias=False, name="scores")(hidden))
+    column = np.random.default_rng(0).uniform(0.5, 1, size=(6, 1))
+    nearly = column + 1e-4 * np.random.default_rng(1).normal(size=(6, 1))
+    weights = np.concatenate([column, nearly, -column], axis=1)
+    model.get_layer("scores").set_weights([weights])
+    data = np.random.default_rng(2).uniform(0.1, 1, size=(160, 4)).astype("float32")
+    np.save(tmp_path / "data.npy", data)
+    model.save(tmp_path / "model.keras")
+    command = [
+        *("prune", str(tmp_path / "model.keras"), f"--data={tmp_path / 'data.npy'}"),
+        *(f"--output={tmp_path / 'out'}", "--minutes=0", "--quantize=int8"),
+    ]
+    assert main(command) == 1
+    assert "min_agreement=0.9" in capsys.readouterr().err
+    assert main([*command, "--min_agreement=0", "--tolerance=1e-9"]) == 1
+    assert "tolerance=1e-09" in capsys.readouterr().err
+    assert main([*command, "--min_agreement=0"]) == 0
+    # What was found before a file was refused is not found anew.
+    assert "measuring which filters matter" not in capsys.readouterr().err
+    assert (tmp_path / "out" / "small" / "model_int8.tflite").exists()
+
+
 def test_a_network_for_images_of_any_size_gets_the_size_asked_for(tmp_path):
     inner = classifier()
     image = keras.Input((None, None, 3), name="photo")
