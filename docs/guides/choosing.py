@@ -114,8 +114,9 @@ model.pruning_summary()
 # on this machine; it takes longer, since candidates have to be built and timed. For
 # another machine, or to have it once and for all, let the machine measure what each
 # part of the network takes at each width:
-# `python -m pgmpf_tf measure model.keras --output table.json` (with `--threads` and
-# `--precision=int8`, or as `pgmpf_tf.measure`). Then
+# `python -m pgmpf_tf measure model.keras --output table.json` (or `pgmpf_tf.measure`);
+# `--runtime=onnx` or `saved_model` asks ONNX Runtime or TensorFlow in the place of
+# LiteRT, and there are `--threads` and `--precision=int8`. Then
 # `Budget(latency=0.5, latency_table="table.json")` predicts the time of a candidate.
 # Kernels work on tiles of 16 or 32 channels, so that time is a staircase of the width,
 # and filters go where they save time. With a rate instead of a budget,

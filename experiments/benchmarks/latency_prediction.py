@@ -6,12 +6,18 @@ no widths of the table, exported whole and timed, in turns with the dense one.
 
     python -m experiments.benchmarks.latency_prediction --output=experiments/results
 
+Other runtimes than TFLite have to be asked for:
+
+    python -m experiments.benchmarks.latency_prediction --runtime=onnx \
+        --runtime=saved_model --network=resnet20 --coupling=grouped
+
 Tables and measurements are kept in the work directory; a rerun measures what is
 missing.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -27,6 +33,7 @@ from keras import layers
 from rich.console import Console
 
 import pgmpf_tf
+from experiments.networks import models
 from experiments.run.launching import launch
 from pgmpf_tf._files import write_text
 from pgmpf_tf.budgets.costs import CostModel
@@ -39,8 +46,15 @@ NETWORKS = {
     "mobilenetv2": ("MobileNetV2", (96, 224)),
     "efficientnetb0": ("EfficientNetB0", (128, 224)),
     "vit": ("", (96, 224)),
+    "resnet20": ("", (32,)),
 }
 """The name in `keras.applications`, if it is there, and the sizes of the images."""
+
+SOFTWARE = {
+    "tflite": "LiteRT with XNNPACK",
+    "onnx": "ONNX Runtime",
+    "saved_model": "TensorFlow",
+}
 
 COUPLINGS = ("grouped", "independent")
 
@@ -53,6 +67,7 @@ class Row:
 
     Attributes:
         network, size, precision: what was pruned.
+        runtime: what it was timed on.
         coupling, rate, round_to: how.
         macs: what is left of the multiply-accumulates.
         dense_ms, dense_predicted_ms: of the whole network.
@@ -70,6 +85,7 @@ class Row:
     dense_predicted_ms: float
     ms: float
     predicted_ms: float
+    runtime: str = "tflite"
 
     @property
     def error(self) -> float:
@@ -80,7 +96,7 @@ class Row:
     def key(self) -> tuple[object, ...]:
         """What tells it from other rows."""
         return (
-            *(self.network, self.size, self.precision),
+            *(self.network, self.size, self.precision, self.runtime),
             *(self.coupling, self.rate, self.round_to),
         )
 
@@ -103,25 +119,33 @@ def build(network: str, size: int) -> keras.Model:
     """A network with random weights."""
     keras.utils.set_random_seed(0)
     name, _ = NETWORKS[network]
-    if not name:
+    if network == "vit":
         return vit(size)
+    if not name:
+        return models.build(network, input_shape=(size, size, 3), num_classes=10)
     make = getattr(keras.applications, name)
     return make(weights=None, input_shape=(size, size, 3))
 
 
 def compare(
-    network: str, size: int, precision: str, work_dir: Path, known: list[Row]
+    network: str,
+    size: int,
+    precision: str,
+    runtime: str,
+    work_dir: Path,
+    known: list[Row],
 ) -> Iterator[Row]:
-    """The rows of one network that are not known, as they are found."""
+    """The rows of one network on one runtime that are not known, as they are found."""
     model = build(network, size)
-    path = work_dir / f"{network}_{size}_{precision}.json"
-    table = pgmpf_tf.measure(model, path, precision=precision)
+    suffix = "" if runtime == "tflite" else f"_{runtime}"
+    path = work_dir / f"{network}_{size}_{precision}{suffix}.json"
+    table = pgmpf_tf.measure(model, path, precision=precision, runtime=runtime)
     keys = [row.key for row in known]
     given = flags.FLAGS
     for coupling in given.coupling:
         for rate in map(float, given.rate):
             for round_to in given.round_to:
-                key = (network, size, precision, coupling, rate, round_to)
+                key = (network, size, precision, runtime, coupling, rate, round_to)
                 if key in keys:
                     continue
                 with _CONSOLE.status(" ".join(map(str, key))):
@@ -134,6 +158,7 @@ def _row(
     network: str,
     size: int,
     precision: str,
+    runtime: str,
     coupling: str,
     rate: float,
     round_to: int,
@@ -151,7 +176,7 @@ def _row(
     for group in analysis.groups:
         removed[group.units] = masks[group.name] == 0
     predicted = table.milliseconds(costs.segments(removed), costs.parts.network)
-    timer = RUNTIMES[table.runtime](precision, table.threads)
+    timer = RUNTIMES[runtime](precision, table.threads)
     dense_ms, ms = timer.milliseconds([model, small])
     macs = pgmpf_tf.profile(small).macs / pgmpf_tf.profile(model).macs
     return Row(
@@ -166,33 +191,42 @@ def _row(
         dense_predicted_ms=whole,
         ms=ms,
         predicted_ms=predicted,
+        runtime=runtime,
     )
 
 
 def report(rows: list[Row]) -> str:
     """The rows in Markdown."""
+    software = ", ".join(
+        f"{SOFTWARE[name]} (`{name}`)"
+        for name in dict.fromkeys(r.runtime for r in rows)
+    )
     lines = [
         "# Latency, predicted beside measured",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores; LiteRT with XNNPACK, one "
-        "thread, its processor time; lower quartile of alternating turns. The table of "
-        "each network was measured before. Error is predicted by measured, less 1.",
+        f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
+        "processor time; lower quartile of alternating turns. The table of each "
+        "network was measured before. Error is predicted by measured, less 1.",
         "",
-        "| network | size | precision | coupling | rate | round_to | MACs left | "
-        "measured ms | predicted ms | error | of dense, measured | predicted |",
-        "| --- " * 12 + "|",
+        "| network | size | precision | runtime | coupling | rate | round_to "
+        "| MACs left | measured ms | predicted ms | error | of dense, measured "
+        "| predicted |",
+        "| --- " * 13 + "|",
     ]
     lines += [
-        f"| {r.network} | {r.size} | {r.precision} | {r.coupling} | {r.rate:g} "
-        f"| {r.round_to} | {r.macs:.0%} | {r.ms:.3g} | {r.predicted_ms:.3g} "
-        f"| {r.error:+.1%} | {r.ms / r.dense_ms:.1%} "
+        f"| {r.network} | {r.size} | {r.precision} | {r.runtime} | {r.coupling} "
+        f"| {r.rate:g} | {r.round_to} | {r.macs:.0%} | {r.ms:.3g} "
+        f"| {r.predicted_ms:.3g} | {r.error:+.1%} | {r.ms / r.dense_ms:.1%} "
         f"| {r.predicted_ms / r.dense_predicted_ms:.1%} |"
         for r in rows
     ]
-    lines += ["", "| network | size | precision | coupling | median | worst |"]
-    lines += ["| --- " * 6 + "|"]
-    for case in dict.fromkeys(r.key[:4] for r in rows):
-        errors = [abs(r.error) for r in rows if r.key[:4] == case]
+    lines += [
+        "",
+        "| network | size | precision | runtime | coupling | median | worst |",
+    ]
+    lines += ["| --- " * 7 + "|"]
+    for case in dict.fromkeys(r.key[:5] for r in rows):
+        errors = [abs(r.error) for r in rows if r.key[:5] == case]
         lines.append(
             "| " + " | ".join(map(str, case)) + f" | {statistics.median(errors):.1%} "
             f"| {max(errors):.1%} |"
@@ -207,6 +241,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_enum(
         "precision", ["float32"], ["float32", "int8"], "Of the files (repeatable)."
     )
+    flags.DEFINE_multi_enum("runtime", ["tflite"], [*SOFTWARE], "Which (repeatable).")
     flags.DEFINE_multi_enum("coupling", COUPLINGS, COUPLINGS, "Which (repeatable).")
     flags.DEFINE_multi_float("rate", [0.2, 0.35, 0.5, 0.7], "Of filters (repeatable).")
     flags.DEFINE_multi_integer("round_to", [1, 8], "Of filters kept (repeatable).")
@@ -224,8 +259,9 @@ def main(_: list[str]) -> None:
         rows = [Row(**row) for row in json.loads(rows_file.read_text())]
     for network in given.network:
         for size in given.size or NETWORKS[network][1]:
-            for precision in given.precision:
-                for row in compare(network, size, precision, work_dir, list(rows)):
+            for precision, runtime in itertools.product(given.precision, given.runtime):
+                asked = (network, size, precision, runtime)
+                for row in compare(*asked, work_dir, list(rows)):
                     rows.append(row)
                     found = [asdict(row) for row in rows]
                     write_text(rows_file, json.dumps(found, indent=1))

@@ -9,7 +9,6 @@ import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import keras
 import numpy as np
@@ -30,6 +29,9 @@ from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.graph import Graph, functional_of
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as, rebuild_part
+from pgmpf_tf.exporting.formats.onnx_parts import OnnxParts
+from pgmpf_tf.exporting.formats.parts import Parts
+from pgmpf_tf.exporting.formats.saved_model_parts import SavedModelParts
 from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
 from pgmpf_tf.inserting import Inserting
 
@@ -45,18 +47,12 @@ _WHOLE = (1.0, 0.6, 0.3)
 _CHUNK = 40
 
 
-class Parts(Protocol):
-    """What times small models on a runtime; a class of `RUNTIMES` makes it."""
-
-    def __init__(self, precision: str, threads: int) -> None:
-        """Sets the runtime up."""
-
-    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each takes."""
-
-
-RUNTIMES: dict[str, type[TFLiteParts]] = {"tflite": TFLiteParts}
-"""What can time parts of networks, by the runtime's name."""
+RUNTIMES: dict[str, type[Parts]] = {
+    "tflite": TFLiteParts,
+    "onnx": OnnxParts,
+    "saved_model": SavedModelParts,
+}
+"""What can time parts of networks, by the name of the format that it runs."""
 
 
 def measure(
@@ -77,10 +73,12 @@ def measure(
     Args:
         model: a built Keras model; its weights do not matter.
         path: the JSON file; times that it holds are not measured again.
-        runtime: the software: `"tflite"`.
-        precision: `"float32"` or `"int8"`.
-        threads: threads that the runtime may use. With one, processor time is
-            measured, and other work on the machine matters little.
+        runtime: the software, by the format that it runs: `"tflite"` (LiteRT), `"onnx"`
+            (ONNX Runtime) or `"saved_model"` (TensorFlow), each on the processor.
+        precision: `"float32"`; with TFLite also `"int8"`.
+        threads: threads that an operation may use; operations run one after another.
+            With one, processor time is measured, and other work on the machine matters
+            little.
         verbose: whether progress is shown.
 
     Returns:
@@ -90,6 +88,7 @@ def measure(
         TypeError: an argument is of a wrong type.
         ValueError: the model is not built, an argument is out of range, or the file
             holds something else.
+        ImportError: the runtime is not installed.
 
     Warns:
         UserWarning: parts that the runtime cannot run by themselves count as nothing.
@@ -101,11 +100,12 @@ def measure(
     file = check_path("path", path)
     grouped = analyze(model)
     _check_sizes(model)
+    parts = RUNTIMES[runtime](precision, threads)
     table = LatencyTable(runtime, precision, threads, _machine())
     if file.exists():
         table = _continued(table, file)
     table.save(file)  # it cannot be written: better now than in an hour
-    run = _Run(model, grouped, table, RUNTIMES[runtime](precision, threads), file)
+    run = _Run(model, grouped, table, parts, file)
     with Progress(console=Console(stderr=True), disable=not verbose) as progress:
         return run.all(progress)
 
@@ -204,7 +204,7 @@ class _Run:
         if not models:
             return []
         try:
-            return self._parts.milliseconds(models)
+            return self._parts.within(models)
         except ValueError as error:
             if len(models) == 1:
                 names = ", ".join(layer.name for layer in models[0].layers[1:])

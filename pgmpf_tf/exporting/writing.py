@@ -63,7 +63,7 @@ def write_elsewhere(
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "pgmpf_tf.exporting.child", name],
-            env=_environment(),
+            env=environment(),
             capture_output=True,
             text=True,
         )
@@ -85,7 +85,7 @@ def _modules() -> list[str]:
     return sorted(found - {"__main__"})
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """A process that imports what this one imports, on TensorFlow and the processor."""
     places = (os.path.abspath(place) for place in sys.path)
     return {

@@ -11,11 +11,11 @@ import pgmpf_tf
 from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.exporting import measuring
-from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts, _split
+from pgmpf_tf.exporting.formats.parts import Parts
 from tests.graphs import randomize
 
 
-class Counting:
+class Counting(Parts):
     """A runtime whose times are known: by the sizes of what goes in and out."""
 
     precisions = ("float32", "int8")
@@ -178,41 +178,55 @@ def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
     assert sum(not times.points for times in table.times.values()) == 1
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_tflite_times_each_model_by_itself(precision):
-    def convolution(size, width):
-        image = keras.Input(batch_shape=(1, size, size, 16))
-        x = layers.Conv2D(width, 3, activation="relu", padding="same")(image)
-        return keras.Model(image, x)
+@pytest.mark.parametrize("runtime", ["tflite", "onnx", "saved_model"])
+def test_a_budget_is_met_by_the_table_of_each_runtime(tmp_path, monkeypatch, runtime):
+    monkeypatch.setattr(measuring, "_LEVELS", 4)
+    monkeypatch.setattr(measuring, "_TURNS", {"grouped": 1})
 
-    small, large = convolution(8, 16), convolution(32, 64)
-    image = keras.Input(batch_shape=(1, 8, 8, 16))
-    nothing = keras.Model(image, layers.Dropout(0.5)(image))
-    times = TFLiteParts(precision, 1).milliseconds([small, nothing, large])
-    assert times[0] > 0.0
-    # 64 times the work: by far enough to be told apart on any machine.
-    assert times[2] > 5 * times[0]
+    def plain():
+        image = keras.Input((16, 16, 8))
+        x = layers.Conv2D(64, 3, activation="relu", name="first")(image)
+        x = layers.Conv2D(64, 3, activation="relu", name="second")(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(image, layers.Dense(4, name="head")(x))
+        randomize(model, 0)
+        return model
+
+    path = tmp_path / "table.json"
+    table = measured(path, plain(), runtime=runtime)
+    assert (table.runtime, table.precision) == (runtime, "float32")
+    assert all(times.points for times in table.times.values())
+    budget = pgmpf_tf.Budget(latency=0.4, latency_table=path)
+    wrapped = pgmpf_tf.wrap(plain(), rate=budget)
+    wrapped.apply_masks()
+    model = plain()
+    analysis = analyze(model)
+    costs = CostModel(model, analysis)
+    removed = np.zeros(analysis.unit_count, bool)
+
+    def predicted():
+        return table.milliseconds(costs.segments(removed), costs.parts.network)
+
+    dense = predicted()
+    for group in analysis.groups:
+        removed[group.units] = wrapped.masks()[group.name] == 0
+    assert removed.any()
+    assert 0.0 < predicted() <= 0.6 * dense
 
 
-def test_files_hold_what_comes_from_the_inputs_of_one_model():
-    from ai_edge_litert.interpreter import Interpreter
+def test_a_runtime_that_is_missing_is_named_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgmpf_tf.exporting.formats.onnx.Onnx.packages", ("of_nobody",))
+    with pytest.raises(
+        ImportError, match=r"'onnx' needs of_nobody.*pip install 'pgmpf_tf\[onnx\]'"
+    ):
+        measured(tmp_path / "table.json", runtime="onnx")
+    assert not list(tmp_path.iterdir())
 
-    def dense(width):
-        x = keras.Input(batch_shape=(1, width))
-        return keras.Model(x, layers.Dense(3 * width, activation="relu")(x))
 
-    models = [dense(2), dense(5)]
-    files = _split(TFLiteParts("float32", 1)._convert(models), 2)
-    for model, content in zip(models, files, strict=True):
-        interpreter = Interpreter(model_content=content)
-        interpreter.allocate_tensors()
-        (reads,), (makes,) = (
-            interpreter.get_input_details(),
-            interpreter.get_output_details(),
-        )
-        x = np.random.default_rng(0).normal(size=reads["shape"]).astype("float32")
-        interpreter.set_tensor(reads["index"], x)
-        interpreter.invoke()
-        found = interpreter.get_tensor(makes["index"])
-        # float32, whose sums are taken in another order
-        np.testing.assert_allclose(found, model(x), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("runtime", ["onnx", "saved_model"])
+def test_integers_are_for_tflite_only(tmp_path, runtime):
+    with pytest.raises(
+        ValueError, match=r"`precision` must be one of 'float32'\..*'int8'"
+    ):
+        measured(tmp_path / "table.json", runtime=runtime, precision="int8")
+    assert not list(tmp_path.iterdir())

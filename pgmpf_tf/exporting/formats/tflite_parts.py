@@ -13,21 +13,17 @@ import keras
 import numpy as np
 
 from pgmpf_tf._checks import received
+from pgmpf_tf.exporting.formats.parts import Parts, any_numbers, in_turns
 
-_ROUNDS = 9
 _TURN_SECONDS = 2e-4
 _INPUT = re.compile(r"part(\d+)_\d+")
 
 
-class TFLiteParts:
-    """Models as TFLite would run them as parts of a larger one.
+class TFLiteParts(Parts):
+    """Models as LiteRT would run them; see `Parts`.
 
     On one thread the processor time of that thread counts: what other processes do
     meanwhile does not.
-
-    Args:
-        precision: `"float32"` or `"int8"`.
-        threads: threads of the interpreter.
     """
 
     precisions = ("float32", "int8")
@@ -37,45 +33,25 @@ class TFLiteParts:
         self._clock = time.thread_time if threads == 1 else time.perf_counter
 
     def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each model takes, while they take turns.
+        """What an inference of each model takes; see `Parts`.
 
-        Args:
-            models: models of one sample; their weights do not matter.
-
-        Returns:
-            The lower quartile of some turns. It is 0 for a model that is no operation
-            of TFLite's.
-
-        Raises:
-            ValueError: TFLite lacks an operation of theirs.
+        It is 0 for a model that is no operation of TFLite's.
         """
         files = _split(self._convert(models), len(models))
-        calls = [None if file is None else self._loaded(file) for file in files]
-        counts = [call and self._count(call) for call in calls]
-        times: list[list[float]] = [[] for _ in calls]
-        for _ in range(_ROUNDS):
-            for call, count, found in zip(calls, counts, times, strict=True):
-                if call is not None and count is not None:
-                    call()
-                    found.append(self._seconds(call, count) / count)
-        return [1e3 * float(np.quantile(t, 0.25)) if t else 0.0 for t in times]
+        calls = [self._loaded(file) for file in files if file is not None]
+        times = iter(in_turns(calls, self._clock, _TURN_SECONDS))
+        return [0.0 if file is None else 1e3 * next(times) for file in files]
 
     def _loaded(self, content: bytes) -> Callable[[], None]:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=content, num_threads=self._threads)
         interpreter.allocate_tensors()
+        for port in interpreter.get_input_details():
+            # Whatever there is in memory may be no index.
+            array = any_numbers(port["shape"], port["dtype"])
+            interpreter.set_tensor(port["index"], array)
         return interpreter.invoke
-
-    def _count(self, call: Callable[[], None]) -> int:
-        call()
-        return max(1, round(_TURN_SECONDS / self._seconds(call, 1)))
-
-    def _seconds(self, call: Callable[[], None], count: int) -> float:
-        start = self._clock()
-        for _ in range(count):
-            call()
-        return max(self._clock() - start, 1e-9)
 
     def _convert(self, models: Sequence[keras.Model]) -> bytes:
         import tensorflow as tf

@@ -6,13 +6,14 @@ import pytest
 
 import pgmpf_tf
 from experiments.studies import defaults, widths
+from pgmpf_tf.exporting.formats.parts import Parts
 from pgmpf_tf.exporting.measuring import RUNTIMES
 
 # Trainings of a residual network, and searches for budgets.
 slow = pytest.mark.slow
 
 
-class Counting:
+class Counting(Parts):
     """A runtime on which a network takes as long as its multiply-accumulates say."""
 
     precisions = widths.PRECISIONS

@@ -1,0 +1,136 @@
+"""What times small models on a runtime, and how: they take turns."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from pgmpf_tf.exporting.signature import Signature
+
+_ROUNDS = 9
+
+
+class Parts(abc.ABC):
+    """Models as a runtime would run them as parts of a larger one.
+
+    Args:
+        precision: one of the class' `precisions`.
+        threads: how many threads the runtime may use.
+
+    Raises:
+        ImportError: a package that the runtime needs is missing.
+    """
+
+    precisions: ClassVar[tuple[str, ...]] = ("float32",)
+
+    @abc.abstractmethod
+    def __init__(self, precision: str, threads: int) -> None:
+        """Sets the runtime up."""
+
+    @abc.abstractmethod
+    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
+        """What an inference of each model takes.
+
+        Args:
+            models: models of one sample; their weights do not matter.
+
+        Returns:
+            The lower quartile of some turns.
+
+        Raises:
+            ValueError: the runtime lacks an operation of theirs.
+        """
+
+    def within(self, models: Sequence[keras.Model]) -> list[float]:
+        """What each model takes inside a larger one; else as `milliseconds`.
+
+        What calling the runtime costs, and what it does at the edges of a file only,
+        is not counted. The time is 0 for a model that is no operation of the runtime.
+        """
+        return self.milliseconds(models)
+
+
+def in_turns(
+    calls: Sequence[Callable[[], object]],
+    clock: Callable[[], float],
+    turn_seconds: float,
+) -> list[float]:
+    """The seconds that each call takes: the lower quartile of some turns.
+
+    Args:
+        calls: what to time. Other work on the machine hits all alike.
+        clock: seconds since any time.
+        turn_seconds: how long a turn of one call is, about.
+    """
+
+    def seconds(call: Callable[[], object], count: int) -> float:
+        start = clock()
+        for _ in range(count):
+            call()
+        return max(clock() - start, 1e-9)
+
+    counts: list[int] = []
+    for call in calls:
+        call()
+        counts.append(max(1, round(turn_seconds / seconds(call, 1))))
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(_ROUNDS):
+        for call, count, found in zip(calls, counts, times, strict=True):
+            call()
+            found.append(seconds(call, count) / count)
+    return [float(np.quantile(found, 0.25)) for found in times]
+
+
+def side_by_side(models: Sequence[keras.Model]) -> tuple[Signature, list[list[str]]]:
+    """One model of several that share nothing, for what converts models one by one.
+
+    Args:
+        models: models of one sample.
+
+    Returns:
+        How the one model is called: inputs are `part3_0`, `part3_1`, ... for the model
+        of number 3. And the names of the outputs of each model.
+    """
+    inputs: list[keras.KerasTensor] = []
+    outputs: dict[str, keras.KerasTensor] = {}
+    names: list[list[str]] = []
+    for number, model in enumerate(models):
+        fed = [
+            keras.Input(
+                batch_shape=(x.shape[0] or 1, *x.shape[1:]),
+                dtype=x.dtype,
+                name=f"part{number}_{place}",
+            )
+            for place, x in enumerate(model.inputs)
+        ]
+        made = _Alone(model, name=f"model{number}")(
+            keras.tree.pack_sequence_as(model.input, fed)
+        )
+        found = {f"made{number}_{i}": y for i, y in enumerate(keras.tree.flatten(made))}
+        inputs += fed
+        outputs |= found
+        names.append([*found])
+    return Signature.of(keras.Model(inputs, outputs)), names
+
+
+class _Alone(keras.layers.Layer):
+    """A model under a name of its own: several may be called the same."""
+
+    def __init__(self, model: keras.Model, name: str) -> None:
+        super().__init__(name=name)
+        self._model = model
+
+    def call(self, x: Any) -> Any:
+        """What the model gives."""
+        return self._model(x, training=False)
+
+
+def any_numbers(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array to call a model on; integers are zeros, as they may be indices."""
+    if not np.issubdtype(dtype, np.floating):
+        return np.zeros(shape, dtype)
+    return np.random.default_rng(0).normal(size=shape).astype(dtype)

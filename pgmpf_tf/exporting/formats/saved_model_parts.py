@@ -1,0 +1,109 @@
+"""Times small models with TensorFlow, in a process with as many threads as asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pgmpf_tf._checks import received
+from pgmpf_tf.exporting.formats.parts import Parts
+from pgmpf_tf.exporting.formats.saved_model import SavedModel
+from pgmpf_tf.exporting.signature import Signature
+from pgmpf_tf.exporting.writing import environment
+
+SAVED_MODEL = "saved_model"
+REQUEST, TIMES, REFUSAL = "request.json", "times.json", "refusal.txt"
+"""The files by which the two processes speak."""
+
+
+class SavedModelParts(Parts):
+    """Models as TensorFlow would run them from a SavedModel; see `Parts`.
+
+    TensorFlow settles its threads once in a process: models are timed in another one,
+    where an operation may use as many as asked, and operations run one after another.
+    On one thread the processor time of that process counts: what others do meanwhile
+    does not. Calls are made from Python: a server has costs of its own.
+    """
+
+    def __init__(self, precision: str, threads: int) -> None:
+        SavedModel().check_installed()
+        self._threads = threads
+
+    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
+        """What an inference of each model takes; see `Parts`."""
+        found, _ = self._seconds(models)
+        return [1e3 * seconds for seconds in found]
+
+    def within(self, models: Sequence[keras.Model]) -> list[float]:
+        """What each model takes inside a larger one; see `Parts`."""
+        found, empty = self._seconds(models)
+        return [
+            1e3 * max(seconds - empty[len(model.inputs)], 1e-9)
+            for model, seconds in zip(models, found, strict=True)
+        ]
+
+    def _seconds(
+        self, models: Sequence[keras.Model]
+    ) -> tuple[list[float], dict[int, float]]:
+        """What calls of models take, and calls of nothing by the number of inputs."""
+        counts = sorted({len(model.inputs) for model in models})
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            endpoints = [*map(_endpoint, models), *map(_nothing, counts)]
+            _write(endpoints, folder / SAVED_MODEL)
+            request = {"threads": self._threads, "endpoints": len(endpoints)}
+            (folder / REQUEST).write_text(json.dumps(request), "utf-8")
+            done = subprocess.run(
+                [sys.executable, "-m", f"{__package__}.saved_model_times", name],
+                env=environment(),
+                capture_output=True,
+                text=True,
+            )
+            if (folder / REFUSAL).is_file():
+                raise ValueError(
+                    "`model` must consist of operations that TensorFlow runs on the "
+                    f"processor: {(folder / REFUSAL).read_text('utf-8')}. "
+                    f"{received('model', [model.name for model in models])}"
+                )
+            if done.returncode:
+                last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+                raise RuntimeError(
+                    "The process that was to time SavedModels has ended with status "
+                    f"{done.returncode}: {last[0]}"
+                )
+            times: list[float] = json.loads((folder / TIMES).read_text("utf-8"))
+        empty = dict(zip(counts, times[len(models) :], strict=True))
+        return times[: len(models)], empty
+
+
+_Endpoint = tuple[Callable[..., Any], list[Any]]
+"""A function, and the specifications of what it is called with."""
+
+
+def _endpoint(model: keras.Model) -> _Endpoint:
+    signature = Signature.of(model, batch_size=1)
+    specs = [(port.shape, port.dtype, port.name) for port in signature.inputs]
+    return lambda *x: signature.call(x), specs
+
+
+def _nothing(inputs: int) -> _Endpoint:
+    specs = [((1, 1), "float32", f"x{place}") for place in range(inputs)]
+    return lambda *x: {"y": x[0]}, specs
+
+
+def _write(endpoints: Sequence[_Endpoint], path: Path) -> None:
+    """Writes one SavedModel with many endpoints, which are called by their numbers."""
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    for number, (call, specs) in enumerate(endpoints):
+        tensors = [tf.TensorSpec(*spec) for spec in specs]
+        archive.add_endpoint(f"part{number}", call, input_signature=tensors)
+    archive.write_out(path, verbose=False)
