@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import rich
 from absl import flags
 
 import pgmpf_tf
 from experiments.benchmarks.latency import take_turns
+from experiments.data.batches import Augmented
 from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
@@ -104,49 +104,6 @@ class Plan:
         sizes = {name: getattr(self, name) for name in ("width", "heads", "hidden")}
         narrow: Record = {name: round(kept * size) for name, size in sizes.items()}
         return sized.vit(shape, 10, patch=self.patch, depth=self.depth, **narrow)
-
-
-class Augmented(keras.utils.PyDataset):
-    """Shuffled batches, mirrored and moved by up to an eighth at random.
-
-    An epoch's choices follow from the seed and its number.
-
-    Args:
-        x, y: images and labels.
-        batch_size: images of a batch; the last one may have fewer.
-        seed: of all choices.
-    """
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int):
-        super().__init__()
-        self.y, self.batch_size = y, batch_size
-        self.moves = x.shape[1] // 8
-        border = (self.moves, self.moves)
-        self.padded = np.pad(x, ((0, 0), border, border, (0, 0)))
-        self.size = x.shape[1]
-        self.draws = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return -(-len(self.y) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        images = []
-        for number, (top, left), mirrored in zip(
-            self.order[part], self.places[part], self.mirrored[part], strict=True
-        ):
-            rows, columns = slice(top, top + self.size), slice(left, left + self.size)
-            image = self.padded[number, rows, columns]
-            images.append(image[:, ::-1] if mirrored else image)
-        return np.stack(images), self.y[self.order[part]]
-
-    def on_epoch_end(self) -> None:
-        """Draws for the next epoch."""
-        count = len(self.y)
-        self.order = self.draws.permutation(count)
-        self.places = self.draws.integers(0, 2 * self.moves + 1, (count, 2))
-        self.mirrored = self.draws.integers(0, 2, count, dtype=bool)
 
 
 class Study:

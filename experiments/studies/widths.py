@@ -33,12 +33,12 @@ import rich
 from absl import flags
 
 import pgmpf_tf
+from experiments.data.batches import Augmented
 from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
 from experiments.studies.records import known
-from experiments.studies.vit import Augmented
 from pgmpf_tf import Budget
 from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.exporting.measuring import RUNTIMES
