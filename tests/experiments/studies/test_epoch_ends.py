@@ -22,9 +22,11 @@ def test_the_network_goes_on_with_the_statistics_that_it_had(tiny, monkeypatch):
         for value, old in zip(self.model.get_weights(), before, strict=True):
             np.testing.assert_array_equal(value, old)
         seen.append(epoch)
+        # 50 held-out images, and as many to test on.
+        assert len(self.unseen[0]) == len(self.unseen[1]) == 100
 
     monkeypatch.setattr(epoch_ends.Recalibrated, "on_epoch_end", watched)
-    record = epoch_ends.measure("digits", "adamw", 0.01, 32, 0.5, 0, "test")
+    record = epoch_ends.measure("digits", "adamw", 0.01, 32, 0.5, 0, "unseen")
     assert seen == [0, 1, 0, 1]
     for run in (record["pruned"], record["plain"]):
         pairs = list(zip(run["as_it_is"], run["recalibrated"], strict=True))
@@ -32,5 +34,5 @@ def test_the_network_goes_on_with_the_statistics_that_it_had(tiny, monkeypatch):
     text = epoch_ends.markdown([record])
     first = record["pruned"]["as_it_is"][0]
     assert (
-        f"| test | digits | adamw | 0.01 | 32 | 0.5 | 0 | {100 * first:.1f} |" in text
+        f"| unseen | digits | adamw | 0.01 | 32 | 0.5 | 0 | {100 * first:.1f} |" in text
     )
