@@ -16,6 +16,10 @@ class Unknown(layers.Layer):
     def call(self, x):
         return x + ops.roll(x, 1, axis=-1)
 
+    def compute_output_shape(self, input_shape):
+        # Else Keras takes the product with a constant, which it calls sparse, for one.
+        return input_shape
+
 
 class Composite(layers.Layer):
     """A part of a graph inside a layer, with weights of the layer's own around it."""

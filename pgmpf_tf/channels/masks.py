@@ -92,9 +92,9 @@ def carry_masks(node: Node) -> list[Node]:
         previous = tree.map_structure(_mask_of, first)
     nodes: list[Node] = []
     masks = _computed(operation, first, previous, nodes)
-    if isinstance(operation, (layers.MultiHeadAttention, layers.GroupQueryAttention)):
+    if isinstance(operation, layers.MultiHeadAttention):
         for x in node.inputs:
-            x.mask = None  # they take the masks off the tensors that they get
+            x.mask = None  # it takes the masks off the tensors that it gets
     for tensor, mask in zip(outputs, tree.flatten(masks), strict=False):
         if mask is not None and tensor.mask is None:
             tensor.mask = mask

@@ -51,8 +51,8 @@ class PlainAttention(Rule):
 
     @staticmethod
     def _vector(node: Node, array: Array, place: int) -> Array:
-        tensor = node.inputs[place]
-        return expand(array, array.ndim - 1, tensor.shape[-1]).ravel()
+        """What holds for a channel of an input at any position."""
+        return expand(kept_along(array, 2), 0, node.inputs[place].shape[-1])
 
     def label(self, node: Node, flow: Flow, inputs: list[Channels]) -> list[Channels]:
         query, key, value = self._places(node)
@@ -90,7 +90,7 @@ class PlainAttention(Rule):
         scale = self._scale(node)
         if scale is not None:
             scored = scored & (weights(scale) != 0)
-        wanted = self._vector(node, kept_along(needed[0], 2), value)
+        wanted = self._vector(node, needed[0], value)
         read = [scored] * len(values)
         read[value] = wanted & alive[value] | (scored if key == value else False)
         return [on_axis(vector, 2, 3) for vector in read]

@@ -41,6 +41,12 @@ def through_dropout(x, other):
     return layers.MultiHeadAttention(2, 4)(layers.Add()([x, y]), other)
 
 
+def grouped_query(x, other):
+    """Unlike the other attention, it leaves the mask on x."""
+    y = layers.GroupQueryAttention(4, 2, 1)(x, x)
+    return layers.Maximum()([y, layers.UnitNormalization()(x), other])
+
+
 def join(kind):
     return lambda x, other: kind()([x, other])
 
@@ -69,6 +75,7 @@ CASES = {
     "multi_head": multi_head,
     "block": block,
     "through_dropout": through_dropout,
+    "grouped_query": grouped_query,
     "attention": attend(layers.Attention),
     "scaled_attention": attend(layers.Attention, use_scale=True),
     "additive_attention": attend(layers.AdditiveAttention),

@@ -57,6 +57,27 @@ def test_zeros_of_one_side_alone(kind):
     assert small.get_layer("value").units == 12
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_that_are_told_by_position(kind):
+    """As they are behind a reshape that has mixed positions and channels."""
+    x, positions = keras.Input((7, 5)), np.zeros((7, 12), "float32")
+    positions[3:, :4] = 0.5
+    y = layers.Dense(12, name="query")(x) + positions
+    y = layers.Reshape((7, 12))(layers.Flatten()(y))
+    y = KINDS[kind]()([y, layers.Dense(12, name="value")(x)])
+    model = keras.Model(x, layers.Dense(3)(y))
+    randomize(model)
+    for name, zeros in (("query", slice(6)), ("value", slice(2, 8))):
+        weights = model.get_layer(name).get_weights()
+        for values in weights:
+            values[..., zeros] = 0
+        model.get_layer(name).set_weights(weights)
+    small = pgmpf_tf.compact(model)
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
+    assert small.count_params() < model.count_params()
+
+
 def test_an_entry_of_the_scale_that_is_zero_frees_its_channel():
     model = network(layers.AdditiveAttention(name="attend"), separate=True)
     scale = np.array(model.get_layer("attend").scale)
