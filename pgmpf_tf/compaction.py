@@ -25,6 +25,7 @@ from pgmpf_tf.channels.nodes import (
 from pgmpf_tf.channels.origins import Origin
 from pgmpf_tf.copying import CannotCopy, Copying
 from pgmpf_tf.rules import Barrier, Sizes, Weights
+from pgmpf_tf.rules.guarded import failed
 
 
 def compact(model: keras.Model) -> keras.Model:
@@ -278,7 +279,7 @@ class _Rewriter(Copying):
                 raise CannotCopy(node.operation) from error
             if isinstance(step.rule, Barrier) or isinstance(error, CannotCopy):
                 raise
-            reason = f"its rule fails: {type(error).__name__}: {error}"
+            reason = failed(node, error, "it cannot be built anew")
             raise _CannotBuild(node.operation, reason) from error
         for place, x in enumerate(inputs):
             passed_on = len(results) == 1 and results[0] is x

@@ -35,7 +35,7 @@ from pgmpf_tf.rules.elementwise import (
 )
 from pgmpf_tf.rules.embeddings import Embedding, ReversibleEmbedding
 from pgmpf_tf.rules.entrywise import Entrywise
-from pgmpf_tf.rules.guarded import Guarded
+from pgmpf_tf.rules.guarded import guarded
 from pgmpf_tf.rules.joins import (
     DIFFERENCE,
     MAXIMUM,
@@ -206,6 +206,8 @@ _OPERATIONS |= {
 }
 _OPERATIONS |= {name: Elementwise() for name in ELEMENTWISE}
 _BARRIER = Barrier()
+_RULES = {layer: guarded(rule) for layer, rule in _RULES.items()}
+_OPERATIONS = {name: guarded(rule) for name, rule in _OPERATIONS.items()}
 RULED.update(_RULES)
 
 
@@ -218,7 +220,7 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
     ```
 
     The rule holds for the class and for subclasses that inherit its `call`. Where it
-    fails on a layer, that layer stays whole: `pruning_summary()` says why.
+    fails on a layer, that layer stays whole: a warning and `pruning_summary()` say why.
 
     Args:
         layer: the layer class.
@@ -235,7 +237,7 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
             "`rule` must be an instance of pgmpf_tf.rules.Rule (Elementwise(), "
             f"PerChannel(...), ...). {received('rule', rule)}"
         )
-    _RULES[layer] = rule if isinstance(rule, Barrier) else Guarded(rule)
+    _RULES[layer] = guarded(rule)
     RULED.add(layer)
 
 
