@@ -13,7 +13,8 @@ demo: $(VENV)/with-experiments
 	$(BIN)/python -m experiments.demo
 
 # A worker needs up to 5 GB. What is left is stolen from the slower one, test by test.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+	--durations=15
 
 test: $(VENV)/with-test
 	$(BIN)/ruff check .
