@@ -76,6 +76,7 @@ class Opened:
 
 
 _IN_TRAINING = "its call() does something else in training"
+_FIXED = "its call() says training={} to {!r}, whatever the network does"
 _BY_BATCH = "what its call() computes depends on the batch, or on training"
 
 
@@ -183,7 +184,10 @@ class Merge:
             if not isinstance(other, keras.layers.Layer) or not _alike(one, other):
                 raise _Differs(_IN_TRAINING)
             reason = self._closed.get(id(one), "")
-            if reason and id(one) in self._passing and not kwargs.get("training"):
+            if kwargs.get("training") is not None:
+                # In a Functional model it would follow the network.
+                raise _Differs(_FIXED.format(kwargs["training"], one.name))
+            if reason and id(one) in self._passing:
                 return Call(Passing(one), args, kwargs, outputs)
             return Call(one, args, kwargs, outputs, reason)
         if type(one) is not type(other):

@@ -61,13 +61,18 @@ def open_call(
     Raises:
         NoRule: it cannot be opened.
     """
+    # Only where nobody says whether the network trains, as `fit` and `predict` do, does
+    # what a call of a Functional model was made with count, in Keras 3. The calls that
+    # it consists of are made with the same.
     training = arguments[1].get("training")
     training = context.get("training") if training is None else training
-    opened = _open(operation, arguments, training, nodes.whole)
+    opened = _open(operation, arguments, nodes.whole)
     if training is not None:
         context = context | {"training": training}
     opening = _Opening(context, nodes)
     if isinstance(opened, Passing):
+        if training:
+            raise NoRule("it is called with training=True")
         (x,) = (leaf for leaf in tree.flatten(arguments) if isinstance(leaf, Tensor))
         y = dataclasses.replace(x)
         nodes.append(Node(opened, *arguments, [y], path))
@@ -209,18 +214,13 @@ def _only_multiplied_by(opened: Opened) -> dict[int, Source]:
 
 
 def _open(
-    layer: keras.layers.Layer,
-    arguments: Arguments,
-    training: bool | None,
-    whole: Collection[int],
+    layer: keras.layers.Layer, arguments: Arguments, whole: Collection[int]
 ) -> Opened | Passing:
     """What a call of a layer consists of.
 
     Args:
         layer: a layer without a rule. It is not changed.
         arguments: what it is called with.
-        training: whether the call says that the network trains; None if it leaves it
-            open, as nearly all calls do.
         whole: layers that are not to be opened, by `id`.
 
     Returns:
@@ -235,9 +235,9 @@ def _open(
     while True:
         known = len(closed)
         try:
-            opened = _attempt(layer, arguments, training, closed, passing)
+            opened = _attempt(layer, arguments, closed, passing)
         except NoRule:
-            if id(layer) in passing and not training:
+            if id(layer) in passing:
                 return Passing(layer)
             raise
         if len(closed) == known:
@@ -249,7 +249,6 @@ def _open(
 def _attempt(
     layer: keras.layers.Layer,
     arguments: Arguments,
-    training: bool | None,
     closed: dict[int, str],
     passing: set[int],
 ) -> Opened:
@@ -258,11 +257,11 @@ def _attempt(
     for which in (0, 1):
         run, symbols = Run(layer, closed), _Symbols(which)
         args, kwargs = tree.map_structure(symbols.of, arguments)
-        kwargs["training"] = bool(which) if training is None else training
+        kwargs["training"] = bool(which)
         try:
             entered.append(run.call(args, kwargs))
         finally:
-            if not kwargs["training"]:
+            if not which:
                 passing |= run.passing
         runs.append((run, symbols))
     if len(closed) > known:

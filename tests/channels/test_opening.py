@@ -279,6 +279,59 @@ def test_what_cannot_be_opened_is_a_barrier_with_the_reason(case):
         assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
 
 
+class NotByDefault(Own):
+    """As most layers are written: `training` has a default, which Keras records."""
+
+    def call(self, x, training=False):
+        return super().call(x, training)
+
+
+class Told(layers.Layer):
+    """Tells a layer in it whether to train, whatever the network does."""
+
+    def __init__(self, told, **options):
+        super().__init__(**options)
+        self.dense, self.told = layers.Dense(8), told
+        self.norm = layers.BatchNormalization()
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.norm.build(shape)
+
+    def call(self, x):
+        return self.norm(self.dense(x), training=self.told)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_layer_that_is_told_whether_to_train_goes_on_as_told(told):
+    model = through(Told(told, name="told"))
+    pins = {pin.layer: pin.reason for pin in analyze(model).pins}
+    assert f"says training={told} to 'batch" in pins["told"]
+    small, x = pgmpf_tf.compact(model), samples(model)
+    for training in (None, False, True):
+        expected = model(x, training=training)
+        assert deviation([expected], [small(x, training=training)]) < 2e-6
+
+
+@pytest.mark.parametrize("case", ["a branch in training", "a number in training"])
+def test_a_default_of_training_does_not_say_that_it_never_trains(case):
+    model = through(NotByDefault(CANNOT[case][0], name="own"))
+    assert CANNOT[case][1] in {p.layer: p.reason for p in analyze(model).pins}["own"]
+    small, x = pgmpf_tf.compact(model), samples(model)
+    expected = model(x, training=True)
+    assert deviation([expected], [model(x, training=False)]) > 0.01
+    assert deviation([expected], [small(x, training=True)]) < 2e-6
+
+
+def test_a_call_that_says_that_it_trains_is_opened_all_the_same():
+    x = keras.Input((6, 3))
+    y = layers.Dense(8, name="first")(x)
+    y = Block(8, 6, name="block")(y, training=True)
+    model = keras.Model(x, layers.Dense(2)(y))
+    randomize(model)
+    assert any(node.path.startswith("block/") for node in trace(model).nodes)
+
+
 def test_one_layer_that_cannot_be_opened_does_not_close_the_others():
     class Both(layers.Layer):
         def __init__(self):
