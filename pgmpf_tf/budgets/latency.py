@@ -64,21 +64,29 @@ class Times:
         return float(np.sum((terms @ found - 1) ** 2))
 
     @functools.cached_property
-    def _levels(self) -> dict[float, tuple[list[float], list[float]]]:
-        """For each number of output channels, times by the number of input channels."""
-        levels: dict[float, tuple[list[float], list[float]]] = {}
+    def _levels(self) -> dict[float, list[tuple[float, float]]]:
+        """For each number of output channels, numbers of input channels and times."""
+        levels: dict[float, list[tuple[float, float]]] = {}
         for into, out, time in sorted(self.points):
-            xs, ys = levels.setdefault(out, ([], []))
-            xs.append(into)
-            ys.append(time)
+            levels.setdefault(out, []).append((into, time))
         return dict(sorted(levels.items()))
 
-    def at(self, width_in: float, width_out: float) -> float:
-        """Milliseconds at a width; exact where that was measured."""
+    def at(self, width_in: float, width_out: float, input_step: int = 1) -> float:
+        """Milliseconds at a width; exact where that was measured.
+
+        Args:
+            width_in: the number of input channels.
+            width_out: the number of output channels.
+            input_step: of what number of input channels a multiple is another matter
+                than what is none: the one does not tell the time of the other.
+        """
         if not self.points:
             return 0.0
         levels = {
-            out: _line(width_in, xs, ys) for out, (xs, ys) in self._levels.items()
+            out: _line(
+                width_in, *zip(*_alike(width_in, found, input_step), strict=True)
+            )
+            for out, found in self._levels.items()
         }
         stair = math.ceil(width_out / self.step)
         stairs: dict[int, list[float]] = {}
@@ -92,6 +100,15 @@ class Times:
         positions = [number * self.step for number in stairs]
         where = width_out if self.step == 1 else stair * self.step
         return _line(where, positions, [levels[top] for top in tops])
+
+
+def _alike(
+    width: float, found: Sequence[tuple[float, float]], step: int
+) -> Sequence[tuple[float, float]]:
+    """The measurements at widths of the same kind; all if there are fewer than two."""
+    whole = width % step == 0
+    alike = [pair for pair in found if (pair[0] % step == 0) == whole]
+    return alike if len(alike) > 1 or width in dict(alike) else found
 
 
 def _line(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -118,6 +135,7 @@ class LatencyTable:
         times: by the family of segments.
         networks: by what tells a network from others, pairs of milliseconds: the sum
             of its segments, and what it took as a whole, at some widths.
+        input_step: of how many input channels kernels take multiples in another way.
     """
 
     runtime: str
@@ -128,6 +146,7 @@ class LatencyTable:
     networks: Mapping[str, tuple[tuple[float, float], ...]] = field(
         default_factory=dict
     )
+    input_step: int = 1
 
     def milliseconds(self, segments: Iterable[Segment], network: str = "") -> float:
         """What a network takes.
@@ -147,7 +166,9 @@ class LatencyTable:
                     "`python -m pgmpf_tf measure` on this model. Received: a table "
                     f"without {segment.family}"
                 )
-            total += self.times[segment.family].at(segment.width_in, segment.width_out)
+            total += self.times[segment.family].at(
+                segment.width_in, segment.width_out, self.input_step
+            )
         known = sorted(self.networks.get(network, ()))
         if not known:
             return total
@@ -171,6 +192,7 @@ class LatencyTable:
             "precision": self.precision,
             "threads": self.threads,
             "machine": self.machine,
+            "input_step": self.input_step,
             "times": [
                 {"family": json.loads(family), "points": [list(p) for p in t.points]}
                 for family, t in self.times.items()
@@ -207,6 +229,7 @@ class LatencyTable:
                     str(key): tuple((float(a), float(b)) for a, b in pairs)
                     for key, pairs in values["networks"].items()
                 },
+                _step(values.get("input_step", 1)),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -237,6 +260,12 @@ def _point(values: Sequence[float]) -> Point:
     if not (into >= 0 and out >= 0 and time > 0 and math.isfinite(into + out + time)):
         raise ValueError(f"a point is {values!r}")
     return into, out, time
+
+
+def _step(value: Any) -> int:
+    if int(value) < 1:
+        raise ValueError(f"input_step is {value!r}")
+    return int(value)
 
 
 def load_table(argument: str, path: Any) -> LatencyTable:

@@ -101,7 +101,8 @@ def measure(
     grouped = analyze(model)
     _check_sizes(model)
     parts = RUNTIMES[runtime](precision, threads)
-    table = LatencyTable(runtime, precision, threads, _machine())
+    settings = runtime, precision, threads, _machine()
+    table = LatencyTable(*settings, input_step=parts.input_step)
     if file.exists():
         table = _continued(table, file)
     table.save(file)  # it cannot be written: better now than in an hour
@@ -180,7 +181,20 @@ class _Run:
         families: dict[str, list[Segment]] = {}
         for segment in found:
             families.setdefault(segment.family, []).append(segment)
-        return [s for family in families.values() for s in _thinned(family)]
+        return [s for family in families.values() for s in self._thinned(family)]
+
+    def _thinned(self, segments: Sequence[Segment]) -> Iterator[Segment]:
+        """A few widths in for each of some widths out, the extremes among them."""
+        outs: dict[float, list[Segment]] = {}
+        for segment in segments:
+            outs.setdefault(segment.width_out, []).append(segment)
+        for out in _spread(sorted(outs), _WIDTHS_OUT):
+            kinds: dict[bool, list[Segment]] = {}
+            for segment in sorted(outs[out], key=lambda s: s.width_in):
+                whole = segment.width_in % self._table.input_step == 0
+                kinds.setdefault(whole, []).append(segment)
+            for found in kinds.values():
+                yield from _spread(found, max(2, _WIDTHS_IN // len(kinds)))
 
     def _time(self, segments: Sequence[Segment]) -> None:
         models: list[keras.Model | None] = [
@@ -276,15 +290,6 @@ def _removed(analysis: Analysis, counts: Sequence[int]) -> np.ndarray:
     for group, kept in zip(analysis.groups, counts, strict=True):
         removed[generator.permutation(group.units)[kept:]] = True
     return removed
-
-
-def _thinned(segments: Sequence[Segment]) -> Iterator[Segment]:
-    """A few widths in for each of some widths out, the extremes among them."""
-    outs: dict[float, list[Segment]] = {}
-    for segment in segments:
-        outs.setdefault(segment.width_out, []).append(segment)
-    for out in _spread(sorted(outs), _WIDTHS_OUT):
-        yield from _spread(sorted(outs[out], key=lambda s: s.width_in), _WIDTHS_IN)
 
 
 def _spread(values: list, count: int) -> list:  # type: ignore[type-arg]

@@ -68,6 +68,22 @@ def test_beyond_the_ends_it_goes_on_and_is_never_negative():
     assert times(lambda i, o: o - 15.9, outs=[16, 32]).at(8, 1) == 0.0
 
 
+def by_fours(into, out):
+    """A kernel that is three times as slow where inputs are no multiple of four."""
+    return out * into * (0.001 if into % 4 == 0 else 0.003)
+
+
+def test_multiples_of_inputs_tell_only_of_multiples():
+    points = tuple((i, o, by_fours(i, o)) for i in (4, 5, 32, 33) for o in OUTS)
+    table = a_table(times={"a": Times(points)}, networks={}, input_step=4)
+    for into in (4, 8, 9, 16, 17, 30, 32, 40):
+        found = table.milliseconds([Segment("a", into, 64)])
+        assert found == pytest.approx(by_fours(into, 64), rel=1e-9)
+    # Where one of a kind was measured, or none, the others are better than nothing.
+    few = a_table(times={"a": Times(points[-2:])}, networks={}, input_step=4)
+    assert few.milliseconds([Segment("a", 8, 128)]) == by_fours(33, 128)
+
+
 def a_table(**changes):
     values = {
         "runtime": "tflite",
@@ -81,8 +97,15 @@ def a_table(**changes):
 
 
 def test_a_file_gives_back_the_table(tmp_path):
-    a_table().save(tmp_path / "table.json")
-    assert LatencyTable.load(tmp_path / "table.json") == a_table()
+    for table in (a_table(), a_table(input_step=4)):
+        table.save(tmp_path / "table.json")
+        assert LatencyTable.load(tmp_path / "table.json") == table
+
+
+def test_files_of_before_there_were_steps_of_inputs_are_read():
+    values = a_table().to_dict()
+    del values["input_step"]
+    assert LatencyTable.from_dict(values) == a_table()
 
 
 def test_whole_networks_correct_the_sum():
@@ -112,6 +135,7 @@ def broken(**changes):
         "text",
         broken(version=2),
         broken(threads="many"),
+        broken(input_step=0),
         broken(times=[{"family": 1}]),
         broken(times=[{"family": 1, "points": [[1, 2]]}]),
         broken(times=[{"family": 1, "points": [[1, 2, 0.0]]}]),

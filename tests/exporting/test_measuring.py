@@ -81,6 +81,23 @@ def test_parts_are_measured_at_the_edges_of_stairs(tmp_path, runtime):
         assert time == 36 * (into + out)
 
 
+def test_where_multiples_of_inputs_matter_both_kinds_are_measured(
+    tmp_path, runtime, monkeypatch
+):
+    monkeypatch.setattr(Counting, "input_step", 4, raising=False)
+    table = measured(tmp_path / "table.json")
+    assert table.input_step == 4
+    (branch,) = (
+        times
+        for family, times in table.times.items()
+        if '"inputs": [[6, 6, 48]' in family and len(json.loads(family)["calls"]) == 2
+    )
+    assert {into % 4 == 0 for into, _, _ in branch.points} == {True, False}
+    for out in {out for _, out, _ in branch.points}:
+        ins = [into for into, other, _ in branch.points if other == out]
+        assert len(ins) == len(set(ins)) <= 4
+
+
 def test_the_scatters_of_independent_branches_are_measured(tmp_path, runtime):
     table = measured(tmp_path / "table.json")
     kinds = {json.loads(family).get("gather") for family in table.times}

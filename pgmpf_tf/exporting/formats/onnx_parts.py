@@ -37,6 +37,9 @@ class OnnxParts(Parts):
     does not.
     """
 
+    # Of others it makes no blocks that its convolutions could work on.
+    input_step = 4
+
     def __init__(self, precision: str, threads: int) -> None:
         self._format = Onnx()
         self._format.check_installed()

@@ -23,9 +23,15 @@ class Parts(abc.ABC):
 
     Raises:
         ImportError: a package that the runtime needs is missing.
+
+    Attributes:
+        precisions: how it can hold numbers.
+        input_step: of how many input channels its kernels take multiples in another
+            way than what is none.
     """
 
     precisions: ClassVar[tuple[str, ...]] = ("float32",)
+    input_step: ClassVar[int] = 1
 
     @abc.abstractmethod
     def __init__(self, precision: str, threads: int) -> None:
