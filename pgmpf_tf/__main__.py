@@ -347,7 +347,12 @@ def _add_samples(command: argparse.ArgumentParser) -> None:
 def _budget(text: str) -> dict[str, float]:
     """`macs=0.5,params=0.3` as a dictionary."""
     parts = (part.partition("=") for part in text.split(","))
-    return {name: float(value) for name, _, value in parts}
+    try:
+        return {name: float(value) for name, _, value in parts}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be fractions by name, as in macs=0.5,params=0.3. Received: {text!r}"
+        ) from error
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -87,6 +87,7 @@ def test_measure_writes_a_table_for_budgets(files, tmp_path, capsys):
         (["export", "a.keras", "out", "--data=missing.npy"], 1, "missing.npy"),
         (["profile", "missing.keras"], 1, "missing.keras"),
         (["measure", "a.keras"], 2, "required: --output"),
+        (["prune", "a.keras", "--budget=macs"], 2, "--budget: must be fractions by"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(arguments, status, message, capsys):
@@ -100,7 +101,9 @@ def test_mistakes_are_explained_without_a_traceback(arguments, status, message, 
     assert len(captured.err.splitlines()) < 10
 
 
-@pytest.mark.parametrize("command", ["profile", "compact", "export", "measure"])
+@pytest.mark.parametrize(
+    "command", ["profile", "compact", "export", "measure", "prune"]
+)
 def test_help_explains_every_command(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
