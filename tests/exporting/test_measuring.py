@@ -195,7 +195,9 @@ def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
     assert sum(not times.points for times in table.times.values()) == 1
 
 
-@pytest.mark.parametrize("runtime", ["tflite", "onnx", "saved_model"])
+@pytest.mark.parametrize(
+    "runtime", ["tflite", "onnx", pytest.param("saved_model", marks=pytest.mark.slow)]
+)
 def test_a_budget_is_met_by_the_table_of_each_runtime(tmp_path, monkeypatch, runtime):
     monkeypatch.setattr(measuring, "_LEVELS", 4)
     monkeypatch.setattr(measuring, "_TURNS", {"grouped": 1})
