@@ -86,13 +86,19 @@ def measure(
 
     Raises:
         TypeError: an argument is of a wrong type.
-        ValueError: the model is not built, an argument is out of range, or the file
-            holds something else.
+        ValueError: the model is not built, an argument is out of range, the file holds
+            something else, or Keras runs on another backend than TensorFlow.
         ImportError: the runtime is not installed.
 
     Warns:
         UserWarning: parts that the runtime cannot run by themselves count as nothing.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "`measure` works on Keras' TensorFlow backend, whatever the model was "
+            "trained on: set the environment variable KERAS_BACKEND to tensorflow. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()!r}"
+        )
     check_choice("runtime", runtime, RUNTIMES)
     check_choice("precision", precision, RUNTIMES[runtime].precisions)
     check_integer("threads", threads, 1)

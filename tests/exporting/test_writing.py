@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from pgmpf_tf.exporting import export
+from pgmpf_tf.exporting import export, measure
 from pgmpf_tf.exporting.formats.base import Precision
 from pgmpf_tf.exporting.formats.registry import FORMATS
 from pgmpf_tf.exporting.signature import Signature
@@ -36,6 +36,15 @@ def test_every_format_from_every_backend(backend, tmp_path):
         assert deviation < (0.1 if quantized else 1e-4), name
         assert quantized == (deviation > 1e-4), name
     assert not list(tmp_path.glob(".export-*"))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="there, it measures"
+)
+def test_what_is_measured_on_tensorflow_only_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="KERAS_BACKEND to tensorflow"):
+        measure(convnet(), tmp_path / "table.json")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_tensorflow
