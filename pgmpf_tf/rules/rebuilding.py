@@ -129,7 +129,7 @@ def narrower(
         config: what changes in the operation's configuration.
         weights: its new weights by attribute; None copies all as they are.
         arguments: replace the arguments of the call; `Tensor`s in them stand for the
-            new ones. None keeps them, without the inputs that are left out of lists.
+            new ones, all of them. Inputs that are left out are taken out of lists.
         activation: a function of one's own that the operation applies last; it becomes
             the operations that it consists of, since files cannot hold functions.
     """
@@ -137,7 +137,7 @@ def narrower(
         config = {**(config or {}), "activation": None}
 
     def build(builder: Builder, inputs: NewTensors) -> Any:
-        args, kwargs = arguments or _without(node, inputs)
+        args, kwargs = _without(arguments or (node.args, node.kwargs), inputs)
         present = iter([x for x in inputs if x is not None])
         masks = iter(builder.masks(node))
         args, kwargs = fill_in(
@@ -165,10 +165,10 @@ def _applied(
     return y
 
 
-def _without(node: Node, inputs: NewTensors) -> Arguments:
+def _without(arguments: Arguments, inputs: NewTensors) -> Arguments:
     """The arguments of a call without the inputs that are left out."""
     if all(x is not None for x in inputs):
-        return node.args, node.kwargs
+        return arguments
     left = iter(inputs)
 
     def prune(value: Any) -> Any:
@@ -179,10 +179,10 @@ def _without(node: Node, inputs: NewTensors) -> Arguments:
             return _LEFT_OUT
         return value
 
-    args = tuple(x for x in map(prune, node.args) if x is not _LEFT_OUT)
+    args = tuple(x for x in map(prune, arguments[0]) if x is not _LEFT_OUT)
     kwargs = {
         name: value if is_mask(name) else prune(value)
-        for name, value in node.kwargs.items()
+        for name, value in arguments[1].items()
     }
     return args, {n: value for n, value in kwargs.items() if value is not _LEFT_OUT}
 

@@ -125,3 +125,17 @@ def test_a_term_that_is_left_out_counts_where_it_is_not_zero():
     small = compact(model)
     assert small.count_params() < model.count_params()
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 1e-5
+
+
+def test_a_term_that_is_zero_leaves_a_sum_of_several():
+    image = keras.Input((4, 4, 3))
+    one, two = (layers.Conv2D(4, 1, name=name)(image) for name in ("one", "two"))
+    total = layers.Add()([one, two, one])
+    model = keras.Model(image, layers.Conv2D(2, 1)(total))
+    randomize(model, 0)
+    layer = model.get_layer("two")
+    layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    x = samples(model)
+    small = compact(model)
+    assert "two" not in [layer.name for layer in small.layers]
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 1e-5
