@@ -55,8 +55,8 @@ teacher.fit(images[old], numbers[old], batch_size=32, epochs=6, verbose=0)
 # %% [markdown]
 # ## A head on the frozen base
 #
-# The task: digits from 5 to 9. `training=False` lets BatchNormalization keep its
-# statistics also while all layers learn, as Keras' own guide has it.
+# The task: digits from 5 to 9. As long as it is frozen, BatchNormalization keeps its
+# statistics, too.
 
 # %%
 x_all, y_all = images[~old], numbers[~old] - 5
@@ -64,7 +64,7 @@ order = np.random.default_rng(0).permutation(len(x_all))
 train, val, test = ((x_all[rows], y_all[rows]) for rows in np.split(order, [500, 650]))
 base.trainable = False
 image = keras.Input((8, 8, 1), name="image")
-scores = layers.Dense(5, name="digit")(base(image, training=False))
+scores = layers.Dense(5, name="digit")(base(image))
 model = keras.Model(image, scores, name="classifier")
 
 
