@@ -35,7 +35,7 @@ from pgmpf_tf.rules.elementwise import (
 )
 from pgmpf_tf.rules.embeddings import Embedding, ReversibleEmbedding
 from pgmpf_tf.rules.entrywise import Entrywise
-from pgmpf_tf.rules.guarded import guarded
+from pgmpf_tf.rules.guarded import guard
 from pgmpf_tf.rules.joins import (
     DIFFERENCE,
     MAXIMUM,
@@ -206,8 +206,8 @@ _OPERATIONS |= {
 }
 _OPERATIONS |= {name: Elementwise() for name in ELEMENTWISE}
 _BARRIER = Barrier()
-_RULES = {layer: guarded(rule) for layer, rule in _RULES.items()}
-_OPERATIONS = {name: guarded(rule) for name, rule in _OPERATIONS.items()}
+_RULES = {layer: guard(rule) for layer, rule in _RULES.items()}
+_OPERATIONS = {name: guard(rule) for name, rule in _OPERATIONS.items()}
 RULED.update(_RULES)
 
 
@@ -237,7 +237,7 @@ def register_rule(layer: type[keras.layers.Layer], rule: Rule) -> None:
             "`rule` must be an instance of pgmpf_tf.rules.Rule (Elementwise(), "
             f"PerChannel(...), ...). {received('rule', rule)}"
         )
-    _RULES[layer] = guarded(rule)
+    _RULES[layer] = guard(rule)
     RULED.add(layer)
 
 

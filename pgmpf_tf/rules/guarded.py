@@ -80,6 +80,6 @@ def failed(node: Node, error: Exception, what: str = "its rule fails") -> str:
     return reason
 
 
-def guarded(rule: Rule) -> Rule:
+def guard(rule: Rule) -> Rule:
     """The rule, guarded; a barrier needs no guard."""
     return rule if isinstance(rule, Barrier) else Guarded(rule)
