@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -177,7 +178,8 @@ def _slopes(harm: Sequence[float], saved: Sequence[float]) -> list[float]:
 
 
 def _slope(piece: tuple[float, float, int]) -> float:
-    return piece[0] / max(piece[1], np.finfo(float).tiny)
+    # Infinite where a step costs much and saves nothing.
+    return piece[0] / max(piece[1], sys.float_info.min)
 
 
 def _curves(groups: Sequence[Group], table: Drops) -> list[Callable[[float], float]]:

@@ -15,8 +15,10 @@ def test_slopes_are_those_of_the_convex_curve_below():
     )
 
 
-def test_a_step_that_saves_nothing_comes_last():
+def test_a_step_that_saves_nothing_comes_last(recwarn):
     assert _slopes([1.0, 2.0], [1.0, 1.0])[1] > 1e300
+    assert _slopes([1.0, 90.0], [1.0, 1.0])[1] == np.inf
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("seed", range(5))
