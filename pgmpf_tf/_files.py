@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 _PREFIX, _SUFFIX = ".export-", ".partial"
 
@@ -44,20 +48,48 @@ def staged(
         ) from error
     staging = Path(name)
     work, replaced = staging / "new", staging / "old"
-    try:
-        work.mkdir()
-        yield work
-        replaced.mkdir()
-        for entry in sorted(work.iterdir()):
-            _sync(entry)
-            _replace(entry, directory / entry.name, replaced)
-    finally:
+    with _ctrl_c_is_kept():
         try:
-            _remove(staging)
-        except KeyboardInterrupt:
-            _remove(staging)
-            raise
-        _remove_empty(made)
+            work.mkdir()
+            yield work
+            replaced.mkdir()
+            for entry in sorted(work.iterdir()):
+                _sync(entry)
+                _replace(entry, directory / entry.name, replaced)
+        finally:
+            try:
+                shutil.rmtree(staging, ignore_errors=True)
+            finally:  # what is left if that was interrupted
+                shutil.rmtree(staging, ignore_errors=True)
+                _remove_empty(made)
+
+
+@contextlib.contextmanager
+def _ctrl_c_is_kept() -> Iterator[None]:
+    """Has Ctrl-C end the block even if somebody in it catches KeyboardInterrupt.
+
+    Keras does where it begins to save a model, by an `except` of everything, and so
+    does `shutil.rmtree`, by an OSError that takes its place. A handler of SIGINT that
+    is not Python's own is left alone.
+    """
+    own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _replace(entry: Path, target: Path, replaced: Path) -> None:
@@ -79,24 +111,6 @@ def _missing_parents(directory: Path) -> list[Path]:
     """The folders that `mkdir` will make, innermost first."""
     chain = [directory, *directory.parents]
     return [path for path in chain if not os.path.lexists(path)]
-
-
-def _remove(folder: Path) -> None:
-    """Removes a folder and what is in it, as far as that can be done.
-
-    Not by `shutil.rmtree`, which closes a folder once more if Ctrl-C comes while it is
-    closing it: the OSError of that takes KeyboardInterrupt's place, and is ignored.
-    """
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(place, name))
-        for name in folders:
-            with contextlib.suppress(OSError):
-                path = os.path.join(place, name)
-                (os.unlink if os.path.islink(path) else os.rmdir)(path)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder)
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -127,7 +141,7 @@ def remove_leftovers(directory: str | os.PathLike[str]) -> None:
     Only for who knows that no other process is writing there.
     """
     for path in Path(directory).rglob(f"{_PREFIX}*{_SUFFIX}"):
-        _remove(path)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class FolderInUse(ValueError):

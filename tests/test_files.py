@@ -1,6 +1,8 @@
 import os
 import shutil
+import signal
 
+import keras
 import pytest
 
 from pgmpf_tf._files import remove_leftovers, staged
@@ -58,29 +60,66 @@ def test_an_error_leaves_everything_as_it_was(tmp_path, error):
     assert list((tmp_path / "a").iterdir()) == []
 
 
+@pytest.fixture
+def ctrl_c():
+    """Presses it; where the tests run in the background, it is ignored otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("call", ["close", "rmdir", "unlink"])
-def test_ctrl_c_while_it_tidies_up_is_not_lost(tmp_path, monkeypatch, call):
-    original, raised, seen = getattr(os, call), [], []
+def test_ctrl_c_while_it_tidies_up_is_not_lost(tmp_path, monkeypatch, ctrl_c, call):
+    original, pressed = getattr(os, call), []
 
     def interrupted(*arguments, **options):
         original(*arguments, **options)
-        if not raised:
-            raised.append(True)
-            raise KeyboardInterrupt
+        if not pressed:
+            pressed.append(True)
+            ctrl_c()
 
-    try:
+    def fail():
         with staged(tmp_path) as folder:
             (folder / "inner").mkdir()
             (folder / "inner" / "file").write_text("text")
             monkeypatch.setattr(os, call, interrupted)
             raise ValueError("so that there is something to remove")
-    except KeyboardInterrupt:
-        seen.append(True)
-    except ValueError:
-        pass
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     monkeypatch.undo()
-    assert seen == raised
+    assert pressed
     assert not [*tmp_path.iterdir()]
+
+
+def test_ctrl_c_that_keras_catches_while_it_saves_is_not_lost(
+    tmp_path, monkeypatch, ctrl_c
+):
+    pressed = []
+
+    def memory(model):
+        pressed.append(True)
+        ctrl_c()
+        return True
+
+    monkeypatch.setattr("keras.src.saving.saving_lib.is_memory_sufficient", memory)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.save(tmp_path / "lost.keras")  # if this raises, `staged` need not care
+    assert pressed
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "new") as folder:
+        model.save(folder / "model.keras")
+
+
+def test_a_handler_of_somebody_else_is_left_alone(tmp_path, ctrl_c):
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    with staged(tmp_path) as folder:
+        ctrl_c()
+        (folder / "file").write_text("text")
+    assert heard == [True]
+    assert (tmp_path / "file").exists()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_what_a_dead_process_left_is_removed_and_nothing_else(tmp_path):

@@ -9,12 +9,12 @@ from typing import Any
 Record = dict[str, Any]
 
 
-def known(path: Path, settings: Record) -> Record | None:
+def known(path: Path, **settings: Any) -> Record | None:
     """The record of a run, or None if there is none yet.
 
     Args:
         path: its file.
-        settings: what it must have been run with, as JSON gives them back.
+        settings: what must be in it, as JSON gives it back.
 
     Raises:
         ValueError: it was run with others.
@@ -22,9 +22,9 @@ def known(path: Path, settings: Record) -> Record | None:
     if not path.is_file():
         return None
     record: Record = json.loads(path.read_text("utf-8"))
-    if record["settings"] != settings:
+    found = {name: record[name] for name in settings}
+    if found != settings:
         raise ValueError(
-            f"`runs_dir` holds runs with other settings: {record['settings']}. "
-            f"Received: {settings}"
+            f"`runs_dir` holds runs with other settings: {found}. Received: {settings}"
         )
     return record

@@ -123,7 +123,7 @@ class Study:
         """A run's record; it is done if it is not there."""
         path = self._path(way, seed).with_suffix(".json")
         settings = dataclasses.asdict(self.plan)
-        if record := known(path, settings):
+        if record := known(path, settings=settings):
             return record
         load, started = os.getloadavg()[0], time.process_time()
         model, kept = self._trained(way, seed)

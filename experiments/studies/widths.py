@@ -173,7 +173,7 @@ class Study:
         uniform: Candidate | None = None
         for way in [UNIFORM, *(way for way in ways if way != UNIFORM)]:
             path = self._path(way, precision, seed).with_suffix(".json")
-            record = known(path, self.plan.settings)
+            record = known(path, settings=self.plan.settings)
             if record is None:
                 if uniform is None:
                     uniform = self._pruned(UNIFORM, precision, seed, self.plan.latency)

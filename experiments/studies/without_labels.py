@@ -32,6 +32,7 @@ from keras import layers, ops
 import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
+from experiments.studies.records import known
 from pgmpf_tf._files import write_text
 
 Record = dict[str, Any]
@@ -170,16 +171,10 @@ def run(name: str, folder: Path, minutes: float) -> Record:
 
     Raises:
         ImportError: a package is missing.
-        ValueError: the record is of other minutes.
+        ValueError: the record was made with other minutes.
     """
     path = folder / f"{name}.json"
-    if path.is_file():
-        record: Record = json.loads(path.read_text("utf-8"))
-        if record["minutes"] != minutes:
-            raise ValueError(
-                f"`runs_dir` holds a run of other minutes: {record['minutes']:g}. "
-                f"Received: minutes={minutes:g}"
-            )
+    if record := known(path, minutes=minutes):
         return record
     trial = TRIALS[name]
     data = _needed("skimage.data", "scikit-image")

@@ -65,5 +65,5 @@ def test_a_trial_is_a_record_and_two_rows(trial, tmp_path):
     path = tmp_path / "own.json"
     path.write_text(json.dumps(record | {"samples": 123}), "utf-8")
     assert without_labels.run("own", tmp_path, 0.0)["samples"] == 123
-    with pytest.raises(ValueError, match="of other minutes"):
+    with pytest.raises(ValueError, match=r"other settings: {'minutes'"):
         without_labels.run("own", tmp_path, 1.0)
