@@ -184,8 +184,9 @@ class Merge:
             if not isinstance(other, keras.layers.Layer) or not _alike(one, other):
                 raise _Differs(_IN_TRAINING)
             reason = self._closed.get(id(one), "")
-            if kwargs.get("training") is not None:
-                # In a Functional model it would follow the network.
+            if "training" in kwargs:
+                # In a Functional model it would follow the network. None, too, is what
+                # Keras does not replace by what the network does.
                 raise _Differs(_FIXED.format(kwargs["training"], one.name))
             if reason and id(one) in self._passing:
                 return Call(Passing(one), args, kwargs, outputs)

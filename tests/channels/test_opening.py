@@ -291,7 +291,7 @@ class Told(layers.Layer):
 
     def __init__(self, told, **options):
         super().__init__(**options)
-        self.dense, self.told = layers.Dense(8), told
+        self.dense, self.told = layers.Dense(8, name="inside"), told
         self.norm = layers.BatchNormalization()
 
     def build(self, shape):
@@ -302,7 +302,14 @@ class Told(layers.Layer):
         return self.norm(self.dense(x), training=self.told)
 
 
-@pytest.mark.parametrize("told", [False, True])
+class Following(Told):
+    """Leaves it to the network."""
+
+    def call(self, x):
+        return self.norm(self.dense(x))
+
+
+@pytest.mark.parametrize("told", [False, True, None])
 def test_a_layer_that_is_told_whether_to_train_goes_on_as_told(told):
     model = through(Told(told, name="told"))
     pins = {pin.layer: pin.reason for pin in analyze(model).pins}
@@ -323,13 +330,20 @@ def test_a_default_of_training_does_not_say_that_it_never_trains(case):
     assert deviation([expected], [small(x, training=True)]) < 2e-6
 
 
-def test_a_call_that_says_that_it_trains_is_opened_all_the_same():
+@pytest.mark.parametrize("told", [False, True])
+def test_what_the_call_of_a_layer_says_of_training_holds_for_what_it_consists_of(told):
+    """It is what a model does where nobody says whether it trains."""
     x = keras.Input((6, 3))
-    y = layers.Dense(8, name="first")(x)
-    y = Block(8, 6, name="block")(y, training=True)
+    y = Following(None, name="own")(layers.Dense(8, name="first")(x), training=told)
     model = keras.Model(x, layers.Dense(2)(y))
     randomize(model)
-    assert any(node.path.startswith("block/") for node in trace(model).nodes)
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    wrapped.apply_masks()
+    small, x = pgmpf_tf.compact(wrapped), samples(model)
+    assert "own" not in [layer.name for layer in small.layers]
+    for training in (None, False, True):
+        expected = wrapped(x, training=training)
+        assert deviation([expected], [small(x, training=training)]) < 2e-6
 
 
 def test_one_layer_that_cannot_be_opened_does_not_close_the_others():
