@@ -61,21 +61,36 @@ def write_elsewhere(
             "modules": _modules(),
         }
         (folder / REQUEST).write_text(json.dumps(request), "utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "pgmpf_tf.exporting.child", name],
-            env=environment(),
-            capture_output=True,
-            text=True,
+        run_elsewhere("pgmpf_tf.exporting.child", folder, f"write {path.name}")
+
+
+def run_elsewhere(module: str, folder: Path, task: str) -> None:
+    """Runs a module in a process on TensorFlow and the processor.
+
+    Args:
+        module: its only argument is the folder.
+        folder: by whose files the two processes speak.
+        task: what it is to do, for messages.
+
+    Raises:
+        ValueError: it has written the reason to `REFUSAL`.
+        RuntimeError: it has failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(folder)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+    )
+    refusal = folder / REFUSAL
+    if refusal.is_file():
+        raise ValueError(refusal.read_text("utf-8"))
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise RuntimeError(
+            f"The process on TensorFlow that was to {task} has ended with status "
+            f"{done.returncode}: {last[0]}"
         )
-        refusal = folder / REFUSAL
-        if refusal.is_file():
-            raise ValueError(refusal.read_text("utf-8"))
-        if done.returncode:
-            last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-            raise RuntimeError(
-                f"The process on TensorFlow that was to write {path.name} has ended "
-                f"with status {done.returncode}: {last[0]}"
-            )
 
 
 def _modules() -> list[str]:
@@ -85,7 +100,7 @@ def _modules() -> list[str]:
     return sorted(found - {"__main__"})
 
 
-def environment() -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """A process that imports what this one imports, on TensorFlow and the processor."""
     places = (os.path.abspath(place) for place in sys.path)
     return {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,11 +14,11 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.exporting.formats.parts import Parts
 from pgmpf_tf.exporting.formats.saved_model import SavedModel
 from pgmpf_tf.exporting.signature import Signature
-from pgmpf_tf.exporting.writing import environment
+from pgmpf_tf.exporting.writing import REQUEST, run_elsewhere
 
 SAVED_MODEL = "saved_model"
-REQUEST, TIMES, REFUSAL = "request.json", "times.json", "refusal.txt"
-"""The files by which the two processes speak."""
+TIMES = "times.json"
+"""The files by which the two processes speak, beside those of `run_elsewhere`."""
 
 
 class SavedModelParts(Parts):
@@ -60,24 +58,14 @@ class SavedModelParts(Parts):
             _write(endpoints, folder / SAVED_MODEL)
             request = {"threads": self._threads, "endpoints": len(endpoints)}
             (folder / REQUEST).write_text(json.dumps(request), "utf-8")
-            done = subprocess.run(
-                [sys.executable, "-m", f"{__package__}.saved_model_times", name],
-                env=environment(),
-                capture_output=True,
-                text=True,
-            )
-            if (folder / REFUSAL).is_file():
+            try:
+                run_elsewhere(f"{__package__}.saved_model_times", folder, "time models")
+            except ValueError as error:
                 raise ValueError(
                     "`model` must consist of operations that TensorFlow runs on the "
-                    f"processor: {(folder / REFUSAL).read_text('utf-8')}. "
+                    f"processor: {error}. "
                     f"{received('model', [model.name for model in models])}"
-                )
-            if done.returncode:
-                last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-                raise RuntimeError(
-                    "The process that was to time SavedModels has ended with status "
-                    f"{done.returncode}: {last[0]}"
-                )
+                ) from error
             times: list[float] = json.loads((folder / TIMES).read_text("utf-8"))
         empty = dict(zip(counts, times[len(models) :], strict=True))
         return times[: len(models)], empty

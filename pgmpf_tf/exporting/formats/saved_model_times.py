@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from pgmpf_tf.exporting.formats import saved_model_parts as files
 from pgmpf_tf.exporting.formats.parts import any_numbers, in_turns
+from pgmpf_tf.exporting.writing import REFUSAL, REQUEST
 
 # A call from Python takes about a tenth of that.
 _TURN_SECONDS = 1e-2
@@ -23,7 +24,7 @@ _TURN_SECONDS = 1e-2
 
 def main(folder: Path) -> None:
     """Writes into the folder what the calls take, or why that cannot be."""
-    request = json.loads((folder / files.REQUEST).read_text("utf-8"))
+    request = json.loads((folder / REQUEST).read_text("utf-8"))
     threads: int = request["threads"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
     try:
         seconds = in_turns(calls, clock, _TURN_SECONDS)
     except tf.errors.OpError as error:
-        (folder / files.REFUSAL).write_text(error.message.splitlines()[0], "utf-8")
+        (folder / REFUSAL).write_text(error.message.splitlines()[0], "utf-8")
     else:
         (folder / files.TIMES).write_text(json.dumps(seconds), "utf-8")
 

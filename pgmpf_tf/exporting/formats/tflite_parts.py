@@ -13,7 +13,12 @@ import keras
 import numpy as np
 
 from pgmpf_tf._checks import received
-from pgmpf_tf.exporting.formats.parts import Parts, any_numbers, in_turns
+from pgmpf_tf.exporting.formats.parts import (
+    Parts,
+    any_numbers,
+    in_turns,
+    side_by_side,
+)
 
 _TURN_SECONDS = 2e-4
 _INPUT = re.compile(r"part(\d+)_\d+")
@@ -56,25 +61,13 @@ class TFLiteParts(Parts):
     def _convert(self, models: Sequence[keras.Model]) -> bytes:
         import tensorflow as tf
 
+        signature, _ = side_by_side(models)
         specs = [
-            tf.TensorSpec((x.shape[0] or 1, *x.shape[1:]), x.dtype, f"part{i}_{j}")
-            for i, model in enumerate(models)
-            for j, x in enumerate(model.inputs)
+            tf.TensorSpec(port.shape, port.dtype, port.name)
+            for port in signature.inputs
         ]
-
-        def call(*tensors: Any) -> list[Any]:
-            left = list(tensors)
-            outputs: list[Any] = []
-            for model in models:
-                taken = [left.pop(0) for _ in model.inputs]
-                outputs += keras.tree.flatten(
-                    model(
-                        keras.tree.pack_sequence_as(model.input, taken), training=False
-                    )
-                )
-            return outputs
-
-        function = tf.function(call).get_concrete_function(*specs)
+        call = tf.function(lambda *tensors: signature.call(tensors))
+        function = call.get_concrete_function(*specs)
         with _quiet():
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
             if self._precision == "int8":
