@@ -38,6 +38,7 @@ from pgmpf_tf.exporting.results import OutputError
 from pgmpf_tf.exporting.signature import Signature
 from pgmpf_tf.exporting.verification import compare_outputs
 from pgmpf_tf.reporting import compare, report
+from pgmpf_tf.scores.ranking import RoundTo, check_round_to
 from pgmpf_tf.training.recalibration import recalibrate
 from pgmpf_tf.training.wrapping import wrap
 
@@ -48,6 +49,7 @@ def prune(
     directory: str | os.PathLike[str],
     *,
     budget: Budget | None = None,
+    round_to: RoundTo = 1,
     formats: str | Sequence[str] = "tflite",
     quantize: str | None = None,
     tolerance: float | None = None,
@@ -84,6 +86,8 @@ def prune(
             mending is best, a fifth is held out.
         directory: where to write; made if it is missing.
         budget: what to take away; half of the multiply-accumulates by default.
+        round_to: groups keep a multiple of so many filters, or as a `Rounding` says:
+            4 for ONNX Runtime, whose kernels are slower in between.
         formats: what to export, see `export`.
         quantize: precision of the `.tflite` file, see `export`.
         tolerance: how far a file may deviate from its network, see `export`.
@@ -116,6 +120,7 @@ def prune(
     directory = check_path("directory", directory)
     budget = Budget(macs=0.5) if budget is None else budget
     check_type("budget", budget, Budget, "a Budget")
+    round_to = check_round_to(round_to)
     # Now rather than after minutes.
     Options.of(formats, quantize, None, False, tolerance, min_agreement)
     files = {
@@ -129,7 +134,7 @@ def prune(
         check_choice("input_range", input_range, ranges.RANGES)
     image_size = inputs.check_image_size(image_size, data)
     seed = check_seed("seed", seed)
-    run = _Run(model, directory, budget, seed, check_bool("verbose", verbose))
+    run = _Run(model, directory, budget, round_to, seed, check_bool("verbose", verbose))
     with run.step("reading data"):
         run.read(data, input_range, image_size)
     with work.opened(directory, run.settings) as folder:
@@ -149,6 +154,7 @@ class _Run:
         model: the network as it was given.
         directory: where files go.
         budget: what to take away.
+        round_to: what numbers of filters a group may keep.
         seed: of what is random.
         verbose: whether to show progress.
     """
@@ -156,6 +162,7 @@ class _Run:
     model: keras.Model
     directory: Path
     budget: Budget
+    round_to: RoundTo
     seed: int
     verbose: bool
     seconds: dict[str, float] = field(default_factory=dict)
@@ -219,6 +226,7 @@ class _Run:
             "model": work.fingerprint_of_model(self.dense),
             "data": work.fingerprint_of_data(arrays),
             "budget": repr(self.budget),
+            "round_to": repr(self.round_to),
             "seed": self.seed,
         }
 
@@ -247,7 +255,13 @@ class _Run:
             copy = copy_of(self.dense)
             budget = self.budget if choice is None else choice.spent(self.budget)
             criterion = "l2" if choice is None else choice.criterion
-            pruned = wrap(copy, budget, criterion=criterion, seed=self.seed)
+            pruned = wrap(
+                copy,
+                budget,
+                criterion=criterion,
+                round_to=self.round_to,
+                seed=self.seed,
+            )
             pruned.apply_masks()
             self._repair(copy, seconds)
             small = compact(pruned)

@@ -59,6 +59,18 @@ RoundTo: TypeAlias = int | Rounding
 """A multiple, to which numbers are raised, or how they are rounded."""
 
 
+def check_round_to(round_to: object) -> RoundTo:
+    """A way to round that was given.
+
+    Raises:
+        TypeError: if it is neither an int nor a `Rounding`.
+        ValueError: if it is less than 1.
+    """
+    if isinstance(round_to, Rounding):
+        return round_to
+    return check_integer("round_to", round_to, 1)
+
+
 def rounding(round_to: RoundTo) -> Rounding:
     """How numbers of units are rounded."""
     return round_to if isinstance(round_to, Rounding) else Rounding(round_to)

@@ -23,7 +23,7 @@ from pgmpf_tf.channels.analysis import COUPLINGS
 from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.methods.schedules import EveryEpochs
 from pgmpf_tf.scores.criterion import Criterion
-from pgmpf_tf.scores.ranking import Rounding, RoundTo
+from pgmpf_tf.scores.ranking import Rounding, RoundTo, check_round_to
 from pgmpf_tf.training.optimizers import SUPPRESS
 
 # A step that is beyond the end of any schedule of tfmot: there it gives its last value.
@@ -69,8 +69,7 @@ class PruningSettings:
         if self.epochs is not None:
             set_("epochs", self.check_epochs(self.epochs))
         check_choice("suppress", self.suppress, SUPPRESS)
-        if not isinstance(self.round_to, Rounding):
-            set_("round_to", check_integer("round_to", self.round_to, 1))
+        set_("round_to", check_round_to(self.round_to))
         set_("seed", check_seed("seed", self.seed))
 
     def check_epochs(self, epochs: Any) -> int:
