@@ -87,6 +87,17 @@ def test_it_stays_on_the_lower_side_of_a_cliff(fraction, kept):
     assert wrapped.masks()["only"].sum() == kept
 
 
+def test_the_narrowest_network_need_not_be_the_fastest():
+    """One filter takes nine times as long as sixteen."""
+    times = table(lambda into, out: 9.0 if out == 1 else float(-(-out // 16)))
+    wrapped = pgmpf_tf.wrap(plain(), rate=Budget(latency=0.2, latency_table=times))
+    wrapped.apply_masks()
+    dense, small, more = predicted(times, plain(), wrapped)
+    assert small <= 0.8 * dense < min(more)
+    with pytest.raises(ValueError, match=r"with all that may go, 2\d\.\d% of the lat"):
+        pgmpf_tf.wrap(plain(), rate=Budget(latency=0.4, latency_table=times))
+
+
 def test_the_costs_of_scatters_are_counted():
     cheap = Budget(latency=0.3, latency_table=table())
     pgmpf_tf.wrap(network(width=16), rate=cheap, coupling="independent")
