@@ -38,6 +38,7 @@ from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
+from experiments.studies.equal_times import SLOWER, Candidate, as_fast
 from experiments.studies.records import known
 from pgmpf_tf import Budget
 from pgmpf_tf._files import staged, write_text
@@ -51,11 +52,6 @@ WAYS = (UNIFORM, BY_TIME, BY_MACS)
 """By what groups are chosen; the first is what the others are held against."""
 
 PRECISIONS = ("float32", "int8")
-SLOWER, FASTER = 1.01, 0.97
-"""By how much a file may be slower than uniform widths, and what is near enough."""
-
-TRIES = 5
-"""Budgets that are tried until the times are equal."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,23 +94,6 @@ class Plan:
         """The fields as JSON gives them back."""
         fields: Record = json.loads(json.dumps(dataclasses.asdict(self)))
         return fields
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A pruned network that has not been trained yet.
-
-    Attributes:
-        model: the small network.
-        kept: how many filters each group keeps.
-        asked: the fraction that its budget took away.
-        ratio: its time by that of uniform widths.
-    """
-
-    model: keras.Model
-    kept: tuple[int, ...]
-    asked: float
-    ratio: float = 1.0
 
 
 class Study:
@@ -238,32 +217,17 @@ class Study:
     def _as_fast(
         self, way: str, precision: str, seed: int, uniform: Candidate
     ) -> Candidate:
-        """The network that takes as long as that of uniform widths, or a little less.
+        """The network that takes as long as that of uniform widths, or less."""
 
-        Raises:
-            ValueError: none of those tried is fast enough.
-        """
-        low, high, fraction = 0.0, 1.0, self.plan.latency
-        found: list[Candidate] = []
-        for _ in range(TRIES):
-            candidate = self._pruned(way, precision, seed, fraction)
-            times = self._milliseconds(precision, [uniform.model, candidate.model])
-            ratio = times[1] / times[0]
-            found.append(dataclasses.replace(candidate, ratio=ratio))
-            if FASTER <= ratio <= SLOWER:
-                break
-            low, high = (fraction, high) if ratio > SLOWER else (low, fraction)
-            moved = 1 - (1 - fraction) / ratio
-            # What is left goes with the time, unless that leads to where it has been.
-            fraction = moved if low < moved < high else (low + high) / 2
-        fits = [candidate for candidate in found if candidate.ratio <= SLOWER]
-        if not fits:
-            raise ValueError(
-                f"`latency` must be a fraction that the way {way!r} can take away. "
-                f"Received: {self.plan.latency}; it gave {[c.ratio for c in found]} of "
-                "the time of uniform widths"
-            )
-        return max(fits, key=lambda candidate: candidate.ratio)
+        def pruned(fraction: float) -> Candidate:
+            return self._pruned(way, precision, seed, fraction)
+
+        def ratio(candidate: Candidate) -> float:
+            networks = [uniform.model, candidate.model]
+            own, other = self._milliseconds(precision, networks)
+            return other / own
+
+        return as_fast(pruned, ratio, self.plan.latency)
 
     def _milliseconds(
         self, precision: str, networks: Sequence[keras.Model]
