@@ -129,6 +129,16 @@ class RunDirectory:
         self._write_lines("metrics.jsonl", records)
 
     @property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """What was spent beside epochs, by what for."""
+        path = self.path / "costs.json"
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def write_cost(self, name: str, cost: dict[str, float]) -> None:
+        """Adds to `costs`, or replaces what it was before."""
+        self._write_json("costs.json", self.costs | {name: cost})
+
+    @property
     def masks(self) -> list[dict[str, str]]:
         """The masks before the first epoch of pruning and after each one.
 

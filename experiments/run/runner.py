@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,12 @@ from experiments.networks.precision import FILE_PRECISION, in_precision
 from experiments.run import evaluation, presentation, stages, strategies
 from experiments.run.directory import RunDirectory
 from experiments.run.records import cost
-from experiments.run.settings import RunSettings
+from experiments.run.settings import SENSITIVITY, RunSettings
 from experiments.studies import quantization
 from pgmpf_tf.exporting import ExportReport
+
+_MEASURED_ON = 1_000
+"""Training images that tell a sensitivity."""
 
 
 def run(
@@ -107,14 +111,17 @@ def _check_backend(settings: RunSettings) -> None:
 
 
 def _wrap(
-    model: keras.Model, settings: RunSettings, teacher: keras.Model | None = None
+    model: keras.Model,
+    settings: RunSettings,
+    teacher: keras.Model | None = None,
+    sensitivity: pgmpf_tf.Sensitivity | None = None,
 ) -> keras.Model:
     distillation = None
     if teacher is not None:
         distillation = pgmpf_tf.Distillation(teacher, settings.distillation)
     return pgmpf_tf.wrap(
         model,
-        rate=settings.target(),
+        rate=settings.target(sensitivity),
         method=settings.pruning_config(),
         criterion=settings.criterion,
         coupling=settings.coupling,
@@ -161,7 +168,7 @@ def _train_pruned(
 
     def make_model(teacher: keras.Model | None) -> keras.Model:
         model = dense() if settings.warm_start else _build(data, settings)
-        return _wrap(model, settings, teacher)
+        return _wrap(model, settings, teacher, _sensitivity(model, data, directory))
 
     warm, cold = settings.prune_learning_rate, settings.learning_rate
     stage = stages.Stage(
@@ -175,6 +182,35 @@ def _train_pruned(
     stages.train(stage, data, directory, strategy)
     if settings.shrink:
         _train_small(stage, data, directory, strategy)
+
+
+def _sensitivity(
+    model: keras.Model, data: Data, directory: RunDirectory
+) -> pgmpf_tf.Sensitivity | None:
+    """How far outputs on training images move without filters of each group."""
+    settings = directory.settings
+    if settings.selection != SENSITIVITY:
+        return None
+    images, _ = data.arrays(data.train.take(_MEASURED_ON), settings.batch_size)
+    started = time.perf_counter(), time.process_time()
+    table = pgmpf_tf.sensitivity(
+        model,
+        images,
+        criterion=settings.criterion,
+        coupling=settings.coupling,
+        exclude=settings.exclude,
+    )
+    passes = len(images) * (1 + table.values.size)
+    spent: dict[str, float] = {
+        "epochs": 0,
+        "images": passes,
+        "macs": passes * pgmpf_tf.profile(model).macs,
+        "seconds": round(time.perf_counter() - started[0], 1),
+        "processor_seconds": round(time.process_time() - started[1], 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
+    directory.write_cost(SENSITIVITY, spent)
+    return table
 
 
 def _train_small(
@@ -214,7 +250,7 @@ def _measure(data: Data, directory: RunDirectory) -> dict[str, Any]:
         result["dense"], _ = measuring.measure("dense")
     if settings.method != "baseline":
         result |= _measure_pruned(data, measuring)
-    result["cost"] = cost(directory.metrics)
+    result["cost"] = cost(directory.metrics) | directory.costs
     result["measuring_seconds"] = round(time.perf_counter() - started, 1)
     result["environment"] = evaluation.environment()
     return result

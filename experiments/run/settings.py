@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from experiments.run.values import parse
-from pgmpf_tf import Budget, PruningConfig
-from pgmpf_tf.budgets.budget import RESOURCES
+from pgmpf_tf import Budget, PruningConfig, Sensitivity
+from pgmpf_tf.budgets.budget import RESOURCES, STRATEGIES
 from pgmpf_tf.methods.config import PRESETS
 
 METHODS = ("baseline", *PRESETS)
+
+SENSITIVITY = "sensitivity"
+"""The selection for which the dense network is measured."""
 
 
 def _setting(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
@@ -52,8 +55,9 @@ class RunSettings:
     )
     selection: str = _setting(
         "uniform",
-        "How a budget is met: the same rate everywhere, or all filters compete.",
-        choices=("uniform", "global"),
+        "How a budget is met: the same rate everywhere, all filters compete, or more "
+        "go where that moves the dense network's outputs least, which is measured.",
+        choices=STRATEGIES,
     )
     criterion: str = _setting(
         "l2",
@@ -194,6 +198,10 @@ class RunSettings:
             self._refuse("distillation", "in [0, 1]")
         if self.distillation and not self.warm_start:
             self._refuse("distillation", "0 where there is no dense network")
+        if self.selection != "uniform" and not self.budget:
+            self._refuse("selection", "uniform without a budget")
+        if self.selection == SENSITIVITY and not self.warm_start:
+            self._refuse("selection", "another where there is no dense network")
         if self.shrink:
             self._check_shrink()
         if self.epochs < 1:
@@ -223,8 +231,12 @@ class RunSettings:
             f"`{name}` must be {allowed}. Received: {name}={getattr(self, name)!r}"
         )
 
-    def target(self) -> float | Budget:
+    def target(self, sensitivity: Sensitivity | None = None) -> float | Budget:
         """What to remove, as the library takes it.
+
+        Args:
+            sensitivity: what was measured of the network, for the selection of this
+                name; without it a budget is as for uniform rates.
 
         Raises:
             ValueError: if `budget` is no budget.
@@ -238,7 +250,11 @@ class RunSettings:
                 self._refuse("budget", f"name=fraction of {', '.join(RESOURCES)}")
             fractions[name] = parse(value)
         try:
-            return Budget(**fractions, strategy=self.selection)
+            if self.selection != SENSITIVITY:
+                return Budget(**fractions, strategy=self.selection)
+            if sensitivity is None:
+                return Budget(**fractions)
+            return Budget(**fractions, strategy=SENSITIVITY, sensitivity=sensitivity)
         except TypeError as error:  # what comes from a command line is a value
             raise ValueError(str(error)) from error
 

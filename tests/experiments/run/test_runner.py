@@ -283,6 +283,21 @@ def test_a_given_baseline_is_what_is_pruned(tmp_path):
     assert stages == ["pruned"]
 
 
+def test_filters_go_where_the_dense_network_s_outputs_move_least(tmp_path):
+    settings = dataclasses.replace(TINY, budget=("macs=0.5",), selection="sensitivity")
+    result = runs.run(settings, tmp_path)
+    dense, small = result["dense"], result["small"]
+    assert 0.4 * dense["macs"] < small["macs"] <= 0.5 * dense["macs"]
+    masks = keras.saving.load_model(tmp_path / "pruned.keras").masks()
+    rates = [1 - kept.mean() for kept in masks.values()]
+    assert max(rates) - min(rates) > 0.1  # at uniform rates all are alike
+    spent = result["cost"]["sensitivity"]
+    # 64 images, with nothing pruned and at each group's five rates.
+    assert spent["images"] == 64 * (1 + 5 * len(masks))
+    assert spent["macs"] == spent["images"] * dense["macs"]
+    assert spent["processor_seconds"] > 0
+
+
 def test_pruning_from_scratch_needs_no_dense_network(tmp_path, monkeypatch):
     settings = dataclasses.replace(
         TINY,

@@ -99,6 +99,15 @@ def test_a_budget_stands_for_a_rate():
         ({"batch_size": 0}, "batch_size=0"),
         ({"distillation": 1.5}, r"`distillation` must be in \[0, 1\]"),
         ({"distillation": 0.5, "dense_epochs": 0}, "0 where there is no dense network"),
+        ({"selection": "global"}, "`selection` must be uniform without a budget"),
+        (
+            {
+                "selection": "sensitivity",
+                "budget": ("macs=0.5",),
+                "dense_epochs": 0,
+            },
+            "`selection` must be another where there is no dense network",
+        ),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"lr_drops": (60.0,)}, r"lr_drops=\(60.0,\)"),
         ({"formats": ("tflite", "pdf")}, r"formats=\('tflite', 'pdf'\)"),
