@@ -36,6 +36,7 @@ _LAYERS = [
     ["training"],
     ["exporting"],
     ["reporting"],
+    ["_commands"],
     ["delivery"],
     ["__init__"],
     ["__main__"],

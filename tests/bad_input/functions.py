@@ -181,6 +181,12 @@ TARGETS = {
             "data": [wrong_type(3)],
             "directory": [wrong_type(3), wrong_type(None)],
             "budget": [wrong_type(0.5)],
+            "round_to": [
+                wrong_type("x"),
+                wrong_type(1.5),
+                wrong_type(None),
+                wrong_value(0),
+            ],
             "formats": [wrong_type(None), wrong_type(3), wrong_value("exe")],
             "quantize": [wrong_type(3), wrong_value("int3")],
             "tolerance": [wrong_type("x"), wrong_type(True), wrong_value(0)],
