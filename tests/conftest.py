@@ -16,6 +16,8 @@ _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 _threads = max(1, len(os.sched_getaffinity(0)) // _workers)
 for _name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, str(_threads))
+# Without AVX-512 TensorFlow leaves oneDNN out, and with it NCHW convolutions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # The same examples in every run: what fails once can be looked at. To look for other
 # examples: pytest --hypothesis-profile=default

@@ -20,34 +20,32 @@ import pgmpf_tf
 keras.utils.set_random_seed(0)
 
 # %% [markdown]
-# ## A folder of images
+# ## Folders of images
 #
-# You have yours; this page writes handwritten digits into two, a folder to each class:
+# You have yours; this page writes handwritten digits into some, a folder to each class:
 # those from 0 to 4 stand for the much data of the base, those from 5 to 9 are the task.
 
 # %%
 digits, numbers = load_digits(return_X_y=True)
 digits = digits.reshape(-1, 8, 8, 1) * 15.9
-for place, (digit, number) in enumerate(zip(digits, numbers, strict=True)):
-    folder = Path("known" if number < 5 else "task") / str(number)
+parts = np.random.default_rng(0).choice(
+    ["train", "validation", "test"], len(digits), p=[0.6, 0.15, 0.25]
+)
+for place, number in enumerate(numbers):
+    part = "known" if number < 5 else parts[place]
+    folder = Path(part) / str(number)
     folder.mkdir(parents=True, exist_ok=True)
-    keras.utils.save_img(folder / f"{place:04}.png", digit, scale=False)
+    keras.utils.save_img(folder / f"{place:04}.png", digits[place], scale=False)
 
 
-def read(folder, part, fraction=0.4):
+def read(folder):
     return keras.utils.image_dataset_from_directory(
-        folder,
-        image_size=(32, 32),
-        validation_split=fraction,
-        subset=part,
-        seed=0,
-        verbose=False,
+        folder, image_size=(32, 32), seed=0, verbose=False
     )
 
 
-known = read("known", "training", 0.1)
-train, rest = read("task", "training"), read("task", "validation")
-val, test = rest.take(4), rest.skip(4)
+known, train, validation = read("known"), read("train"), read("validation")
+test = read("test")
 
 # %% [markdown]
 # ## A base
@@ -89,7 +87,7 @@ def fit(model, learning_rate, epochs):
     )
     model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
     return model.fit(
-        train, epochs=epochs, validation_data=val, callbacks=[stop], verbose=0
+        train, epochs=epochs, validation_data=validation, callbacks=[stop], verbose=0
     )
 
 
@@ -122,6 +120,6 @@ small.compile(loss=loss, metrics=["accuracy"])
 # ## What was gained
 
 # %%
-samples = np.concatenate([batch for batch, _ in test])
+samples = np.concatenate([images for images, _ in test])
 rich.print(pgmpf_tf.compare(dense, small, samples))
 print(f"accuracy: dense {accuracy(dense):.1%}, small {accuracy(small):.1%}")

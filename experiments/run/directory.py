@@ -22,8 +22,8 @@ class RunDirectory:
     `settings.json` comes first and `result.json` last; in between `metrics.jsonl`
     grows by a line per epoch, and `dense.keras`, `pruned.keras`, `compacted.keras`
     and the folder `exports` appear as they are finished. `STAGE_checkpoint.keras` is
-    there while a stage trains, and `masks.jsonl` grows while that one prunes. The page
-    `report.html` is for people.
+    there while a stage trains, and `masks.jsonl` grows while that one prunes.
+    `costs.json` has what was spent beside epochs. The page `report.html` is for people.
 
     Args:
         path: the folder.

@@ -273,7 +273,7 @@ def _measure_pruned(data: Data, measuring: _Measuring) -> dict[str, Any]:
     pairs = {"masked_compacted": (began, masked)}
     if "tflite" in outputs:
         pairs["compacted_tflite"] = (outputs["tflite"], outputs["keras"])
-    result = {
+    result: dict[str, Any] = {
         "masked": {"accuracy": evaluation.accuracy(masked, measuring.labels)},
         "small": row,
         "agreement": _agreement(pairs),
@@ -284,6 +284,11 @@ def _measure_pruned(data: Data, measuring: _Measuring) -> dict[str, Any]:
         quantized = _quantize(small, data, directory, measuring.images)
         exports = exports | {f"compacted, {settings.quantize}": quantized}
         result["quantized"] = _as_json(quantized)
+        logits = evaluation.tflite_outputs(
+            quantized["tflite"].path, measuring.images, settings.batch_size
+        )
+        accuracy = evaluation.accuracy(logits, measuring.labels)
+        result["quantized_accuracy"] = accuracy
     presentation.write_page(directory, pruned, small, exports)
     return result
 

@@ -13,8 +13,8 @@ from pgmpf_tf.methods.config import PRESETS
 
 METHODS = ("baseline", *PRESETS)
 
+# The selection for which the dense network is measured.
 SENSITIVITY = "sensitivity"
-"""The selection for which the dense network is measured."""
 
 
 def _setting(default: Any, help: str, *, choices: tuple[str, ...] | None = None) -> Any:
@@ -196,12 +196,13 @@ class RunSettings:
             self._refuse("dense_epochs", "at least 0, and 1 for the baseline")
         if not 0 <= self.distillation <= 1:
             self._refuse("distillation", "in [0, 1]")
-        if self.distillation and not self.warm_start:
-            self._refuse("distillation", "0 where there is no dense network")
         if self.selection != "uniform" and not self.budget:
             self._refuse("selection", "uniform without a budget")
-        if self.selection == SENSITIVITY and not self.warm_start:
-            self._refuse("selection", "another where there is no dense network")
+        if not self.warm_start:
+            if self.distillation:
+                self._refuse("distillation", "0 where there is no dense network")
+            if self.selection == SENSITIVITY:
+                self._refuse("selection", "another where there is no dense network")
         if self.shrink:
             self._check_shrink()
         if self.epochs < 1:
@@ -235,8 +236,7 @@ class RunSettings:
         """What to remove, as the library takes it.
 
         Args:
-            sensitivity: what was measured of the network, for the selection of this
-                name; without it a budget is as for uniform rates.
+            sensitivity: for the selection of this name; without it rates are uniform.
 
         Raises:
             ValueError: if `budget` is no budget.
@@ -250,11 +250,9 @@ class RunSettings:
                 self._refuse("budget", f"name=fraction of {', '.join(RESOURCES)}")
             fractions[name] = parse(value)
         try:
-            if self.selection != SENSITIVITY:
-                return Budget(**fractions, strategy=self.selection)
-            if sensitivity is None:
-                return Budget(**fractions)
-            return Budget(**fractions, strategy=SENSITIVITY, sensitivity=sensitivity)
+            known = self.selection != SENSITIVITY or sensitivity is not None
+            strategy = self.selection if known else "uniform"
+            return Budget(**fractions, strategy=strategy, sensitivity=sensitivity)
         except TypeError as error:  # what comes from a command line is a value
             raise ValueError(str(error)) from error
 

@@ -32,7 +32,7 @@ from absl import flags
 import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
-from experiments.studies.records import known
+from experiments.studies.records import known, spread
 from pgmpf_tf import Budget
 from pgmpf_tf._files import write_text
 
@@ -146,7 +146,7 @@ def markdown(records: Sequence[Record]) -> str:
         "",
         f"`python -m experiments.studies.label_free`: {settings['model']} on "
         f"{settings['dataset']}, {REMOVED:.0%} of the multiply-accumulates gone; "
-        f"{len(dense)} dense networks ({_spread(list(dense.values()))} % on all test "
+        f"{len(dense)} dense networks ({spread(list(dense.values()))} % on all test "
         "images). Images are the first ones of those that they were trained on, "
         "without labels. `statistics`: by norms, one rate, new BatchNorm statistics; "
         "else `pgmpf_tf.prune`, and the minutes that it may learn (0: filters are "
@@ -169,8 +169,8 @@ def markdown(records: Sequence[Record]) -> str:
             way if way == STATISTICS else f"prune, {way} minutes",
             f"{images:,}",
             str(len(runs)),
-            _spread([run["accuracy"] for run in runs]),
-            _spread([run["agreement"] for run in runs]),
+            spread([run["accuracy"] for run in runs]),
+            spread([run["agreement"] for run in runs]),
             f"{means['macs']:.1%}",
             f"{means['processor_seconds']:.0f}",
             f"{means['seconds']:.0f}",
@@ -178,11 +178,6 @@ def markdown(records: Sequence[Record]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.2f}"
-    return mean + (f" ± {100 * statistics.stdev(values):.2f}" if values[1:] else "")
 
 
 def define_flags() -> None:

@@ -16,20 +16,19 @@ import hashlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 from ai_edge_litert.interpreter import Interpreter
 from rich import filesize
 
-import pgmpf_tf
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.run.settings import RunSettings
-from pgmpf_tf.exporting.formats.parts import in_turns
+from pgmpf_tf.exporting.formats.parts import any_numbers, in_turns
+from pgmpf_tf.exporting.formats.tflite import TFLite
 
 Row = dict[str, Any]
 
@@ -62,41 +61,49 @@ def row_of(folder: Path) -> Row:
         ValueError: it is no finished run, lacks one of the files, or started from a
             network that its command does not make.
     """
-    settings, data, networks = evaluation.finished_run(folder)
+    paths = {name: folder / "exports" / path for name, path in FILES.items()}
+    missing = [
+        str(path)
+        for path in (folder / "result.json", *paths.values())
+        if not path.is_file()
+    ]
+    if missing:
+        raise ValueError(
+            f"{str(folder)!r} must be a finished run with TFLite files "
+            "(--formats=tflite --quantize=int8). Received: a folder without "
+            f"{', '.join(missing)}"
+        )
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    settings = RunSettings.from_json(result["settings"])
     if settings.baseline is not None:
         raise ValueError(
             f"The run {str(folder)!r} must have trained its dense network itself. "
             f"Received: baseline={settings.baseline!r}"
         )
-    paths = {name: folder / "exports" / path for name, path in FILES.items()}
-    missing = [str(path) for path in paths.values() if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"The run {str(folder)!r} must have written TFLite files (--formats=tflite "
-            f"--quantize=int8). Received: a run without {', '.join(missing)}"
+    networks = [result[name] for name in ("dense", "small")]
+    accuracies = [network["tflite_accuracy"] for network in networks]
+    accuracies.append(result["quantized_accuracy"])
+    files = {
+        name: {
+            "accuracy": accuracy,
+            "milliseconds": 1e3 * seconds,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for (name, path), accuracy, seconds in zip(
+            paths.items(), accuracies, _seconds([*paths.values()]), strict=True
         )
-    costs = [pgmpf_tf.profile(networks[name]) for name in ("dense", "small")]
-    images, labels = evaluation.test_set(data, settings.batch_size)
-    calls = [_inference(path, images[:1]) for path in paths.values()]
-    seconds = in_turns(calls, time.process_time, _TURN_SECONDS)
+    }
     return {
         "command": command(settings, folder),
         "network": settings.model,
         "dataset": settings.dataset,
-        "images": data.train_size,
+        "images": result["cost"]["dense"]["images"] // settings.dense_epochs,
         "method": settings.method,
         "removed": ", ".join(settings.budget) or f"rate {settings.rate}",
-        "macs": [cost.macs for cost in costs],
-        "params": [cost.params for cost in costs],
-        "files": {
-            name: {
-                "accuracy": _accuracy(path, images, labels, settings.batch_size),
-                "milliseconds": 1e3 * each,
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-            for (name, path), each in zip(paths.items(), seconds, strict=True)
-        },
+        "macs": [network["macs"] for network in networks],
+        "params": [network["params"] for network in networks],
+        "files": files,
         "environment": evaluation.environment(),
     }
 
@@ -114,20 +121,12 @@ def command(settings: RunSettings, folder: Path) -> str:
     return shlex.join(["python", "-m", "experiments.train", *given])
 
 
-def _inference(path: Path, image: np.ndarray) -> Callable[[], object]:
-    interpreter = Interpreter(str(path), num_threads=1)
-    (port,) = interpreter.get_input_details()
-    interpreter.resize_tensor_input(port["index"], image.shape)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(port["index"], image)
-    return interpreter.invoke
-
-
-def _accuracy(
-    path: Path, images: np.ndarray, labels: np.ndarray, batch_size: int
-) -> float:
-    outputs = evaluation.tflite_outputs(path, images, batch_size)
-    return evaluation.accuracy(outputs, labels)
+def _seconds(paths: Sequence[Path]) -> list[float]:
+    """What an inference of each file takes; the model of the first tells its inputs."""
+    details = Interpreter(str(paths[0])).get_signature_runner().get_input_details()
+    arrays = {name: any_numbers(d["shape"], d["dtype"]) for name, d in details.items()}
+    calls = [TFLite().inference(path, arrays) for path in paths]
+    return in_turns(calls, time.process_time, _TURN_SECONDS)
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +30,11 @@ def known(path: Path, **settings: Any) -> Record | None:
             f"`runs_dir` holds runs with other settings: {found}. Received: {settings}"
         )
     return record
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation of fractions, in percent, where there are as many."""
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return mean + (f" ± {100 * statistics.stdev(values):.2f}" if values[1:] else "")

@@ -36,7 +36,7 @@ from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
-from experiments.studies.records import known
+from experiments.studies.records import known, spread
 from pgmpf_tf._files import write_text
 from pgmpf_tf.exporting.formats.tflite import TFLite
 
@@ -269,8 +269,8 @@ def markdown(plan: Plan, records: Sequence[Record], files: Sequence[Record]) -> 
         kept = (_counted(first["kept"].get(kind, ())) for kind in KINDS)
         seconds = statistics.mean(r["processor_seconds"] for r in runs)
         lines.append(
-            f"| {way} | {len(runs)} | {_spread([r['test'] for r in runs])} | "
-            f"{_spread(behind)} | {_spread([r['held_out'] for r in runs])} | "
+            f"| {way} | {len(runs)} | {spread([r['test'] for r in runs])} | "
+            f"{spread(behind)} | {spread([r['held_out'] for r in runs])} | "
             f"{first['macs']:,} ({first['macs'] / dense['macs'] - 1:+.0%}) | "
             f"{first['params']:,} | {' | '.join(kept)} | {seconds:.0f} |"
         )
@@ -289,14 +289,6 @@ def markdown(plan: Plan, records: Sequence[Record], files: Sequence[Record]) -> 
             f"{ratio:.2f} | {file['deviation']:.1e} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    mean = f"{100 * statistics.mean(values):.2f}"
-    more = f" ± {100 * statistics.stdev(values):.2f}" if values[1:] else ""
-    return mean + more
 
 
 def _counted(kept: Sequence[str]) -> str:

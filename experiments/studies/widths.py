@@ -39,7 +39,7 @@ from experiments.run import evaluation
 from experiments.run.launching import launch
 from experiments.studies import defaults
 from experiments.studies.equal_times import SLOWER, Candidate, as_fast
-from experiments.studies.records import known
+from experiments.studies.records import known, spread
 from pgmpf_tf import Budget
 from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.exporting.measuring import RUNTIMES
@@ -302,10 +302,10 @@ def markdown(plan: Plan, records: Sequence[Record]) -> str:
         base = {r["seed"]: r["test_file"] for r in cases[precision, UNIFORM]}
         gains = [r["test_file"] - base[r["seed"]] for r in runs]
         cells = [
-            _spread([r["test_file"] for r in runs]),
-            "-" if way == UNIFORM else _spread(gains),
-            _spread([r["test"] for r in runs]),
-            _spread([r["before"] for r in runs]),
+            spread([r["test_file"] for r in runs]),
+            "-" if way == UNIFORM else spread(gains),
+            spread([r["test"] for r in runs]),
+            spread([r["before"] for r in runs]),
             *(
                 f"{statistics.mean(r[name] for r in runs):.3f}"
                 for name in ("of_dense", "of_uniform", "macs")
@@ -315,7 +315,7 @@ def markdown(plan: Plan, records: Sequence[Record]) -> str:
     dense = {r["seed"]: r["dense"] for r in records}
     lines += [
         "",
-        f"The dense networks: {_spread(list(dense.values()))}.",
+        f"The dense networks: {spread(list(dense.values()))}.",
         "",
         "| precision | chosen | seed | filters kept, group by group | accuracy | "
         "time, of dense |",
@@ -328,12 +328,6 @@ def markdown(plan: Plan, records: Sequence[Record]) -> str:
         for r in records
     ]
     return "\n".join(lines) + "\n"
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.2f}"
-    more = f" ± {100 * statistics.stdev(values):.2f}" if values[1:] else ""
-    return mean + more
 
 
 def define_flags() -> None:

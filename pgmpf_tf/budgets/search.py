@@ -90,7 +90,14 @@ def _met(candidates: Candidates, budget: Budget, k: int) -> tuple[float, ...]:
             candidates.left_of(kept, name) <= target for name, target in targets.items()
         )
 
-    while k < candidates.last and not fits(candidates.kept(k)):
+    while not fits(candidates.kept(k)):
+        if k == candidates.last:
+            asked = ", ".join(f"{name}={1 - t:g}" for name, t in targets.items())
+            raise ValueError(
+                f"The budget {asked} cannot be met: no network that is small enough is "
+                "fast enough, since kernels for few channels are slow. Ask for less, "
+                f"or keep multiples of 8 with `round_to`. Received: {asked}"
+            )
         k += 1
     if "latency" not in targets:
         return candidates.rates(k)

@@ -96,6 +96,10 @@ def test_the_narrowest_network_need_not_be_the_fastest():
     assert small <= 0.8 * dense < min(more)
     with pytest.raises(ValueError, match=r"with all that may go, 2\d\.\d% of the lat"):
         pgmpf_tf.wrap(plain(), rate=Budget(latency=0.4, latency_table=times))
+    # Six filters have as few MACs, and are too slow; all that are fast have more.
+    both = Budget(macs=0.9, latency=0.2, latency_table=times)
+    with pytest.raises(ValueError, match=r"macs=0\.9, latency=0\.2 cannot be met"):
+        pgmpf_tf.wrap(plain(), rate=both)
 
 
 def test_the_costs_of_scatters_are_counted():

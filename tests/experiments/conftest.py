@@ -16,7 +16,7 @@ def tiny_run(tmp_path_factory):
         batch_size=32,
         dense_epochs=1,
         epochs=2,
-        formats=(),
+        formats=("tflite",),
         quantize="int8",
         qat_epochs=1,
     )

@@ -8,7 +8,6 @@ what was pruned, or be pinned for the reason the case names.
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import layers, ops
 from keras.src.applications.convnext import LayerScale
 
@@ -329,8 +328,5 @@ def test_channels_first():
     # Not model(x): run eagerly on a CPU, TensorFlow 2.21 computes some NCHW
     # convolutions with padding="valid" wrongly (a graph is right).
     x = samples(model)
-    try:
-        masked, less = (m.predict(x, verbose=0) for m in (wrapped, small))
-    except tf.errors.UnimplementedError:
-        pytest.skip("no NCHW on this processor without TF_ENABLE_ONEDNN_OPTS=1")
+    masked, less = (m.predict(x, verbose=0) for m in (wrapped, small))
     assert deviation([masked], [less]) < 2e-6
