@@ -52,6 +52,22 @@ def test_the_least_pruned_network_that_is_fast_enough_is_found(monkeypatch):
     assert 0.54 <= (macs + OVERHEAD) / whole <= 0.61
 
 
+class SlowWhereNarrow(Counting):
+    """Few channels take longer than some more, as kernels have it."""
+
+    def ratio(self, model, name):
+        narrow = min(weight.shape[-1] for weight in model.weights[:-2]) < 4
+        return super().ratio(model, name) + narrow
+
+
+def test_where_the_narrowest_network_is_slow_a_wider_one_is_fast_enough(monkeypatch):
+    monkeypatch.setitem(runtimes._RUNTIMES, "tflite", SlowWhereNarrow)
+    rates = wrap(network(), Budget(latency=0.4)).pruning_settings.found_rates
+    assert min(round(24 * (1 - rate)) for rate in rates) >= 4
+    with pytest.raises(ValueError, match=r"were timed, the fastest takes 8\d\.\d% of"):
+        wrap(network(), Budget(latency=0.999))
+
+
 def test_without_a_runtime_the_error_says_where_it_comes_from(monkeypatch):
     monkeypatch.setattr(runtimes, "_RUNTIMES", {})
     with pytest.raises(ValueError, match=r"`latency` .*`import pgmpf_tf\.exporting`"):
