@@ -306,10 +306,11 @@ def test_figures_are_drawn(records, tmp_path):
 
 
 def test_a_method_has_one_color_and_no_two_variants_share_one():
-    names = ["pgmpf", "sfp", *(f"variant{number}" for number in range(8))]
+    names = ["pgmpf", "sfp", *(f"variant{number}" for number in range(20))]
     chosen = figures.colors(names)
     assert len({tuple(chosen[name]) for name in names}) == len(names)
     assert chosen["pgmpf"] == figures.colors(["a", "pgmpf", "z"])["pgmpf"]
+    assert len(figures.colors(map(str, range(50)))) == 50
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
