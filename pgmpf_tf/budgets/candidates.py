@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from pgmpf_tf.budgets.costs import Cost, CostModel
-from pgmpf_tf.budgets.latency import LatencyTable
+from pgmpf_tf.budgets.latency import STEPS, LatencyTable
 from pgmpf_tf.budgets.removals import Removal
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as
@@ -120,17 +120,19 @@ class Candidates:
             worth most, choose first.
         """
         kept = self.kept(k)
-        counts: dict[int, list[int]] = {}
+        steps: dict[int, list[int]] = {}
         for removal in reversed(self._queue[:k]):
-            counts.setdefault(removal.group, []).append(removal.kept)
+            steps.setdefault(removal.group, []).append(removal.kept)
+        for place, ascending in steps.items():
+            ascending.append(self._start[place])
+            self._lift(kept, place, ascending, fits)
+        for place, ascending in steps.items():
+            wider = [step for step in ascending if step >= kept[place]]
 
-        for place, ascending in counts.items():
-            steps = [*ascending, self._start[place]]
+            def fit(at: int, place: int = place, wider: list[int] = wider) -> bool:
+                return fits([*kept[:place], wider[at], *kept[place + 1 :]])
 
-            def fit(step: int, place: int = place, steps: list[int] = steps) -> bool:
-                return fits([*kept[:place], steps[step], *kept[place + 1 :]])
-
-            low, high = 0, len(steps)
+            low, high = 0, len(wider)
             width = 1  # most take nothing back, or few
             while low + width < high and fit(low + width):
                 low, width = low + width, 2 * width
@@ -138,8 +140,28 @@ class Candidates:
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if fit(middle) else (low, middle)
-            kept[place] = steps[low]
+            kept[place] = wider[low]
+            self._lift(kept, place, ascending, fits)
         return kept
+
+    def _lift(
+        self,
+        kept: list[int],
+        place: int,
+        steps: Sequence[int],
+        fits: Callable[[Sequence[int]], bool],
+    ) -> None:
+        """Gives a group whole tiles, where these take no longer than part of them.
+
+        Some kernels are slower for 17 filters than for 32.
+        """
+        tiles = {-(-kept[place] // tile) * tile for tile in STEPS}
+        now = self.left_of(kept, "latency")
+        for width in sorted(tiles.intersection(steps), reverse=True):
+            wider = [*kept[:place], width, *kept[place + 1 :]]
+            if fits(wider) and self.left_of(wider, "latency") <= now:
+                kept[place] = width
+                return
 
     def rates(self, k: int) -> tuple[float, ...]:
         """What part of each group is gone."""

@@ -19,10 +19,11 @@ class Everywhere(Mapping):
     Args:
         time: from channels in and out to milliseconds.
         gather: what inserted operations take at every width; None: as the others.
+        outs: the widths at which they are known.
     """
 
-    def __init__(self, time, gather=None):
-        self._parts = Times(tuple((i, o, time(i, o)) for i in (1, 160) for o in _OUTS))
+    def __init__(self, time, gather=None, outs=_OUTS):
+        self._parts = Times(tuple((i, o, time(i, o)) for i in (1, 160) for o in outs))
         self._gathers = self._parts if gather is None else Times(((1, 1, gather),))
 
     def __getitem__(self, family):
@@ -38,5 +39,6 @@ class Everywhere(Mapping):
         return 0
 
 
-def table(time=milliseconds, gather=None):
-    return LatencyTable("tflite", "float32", 1, "nowhere", Everywhere(time, gather))
+def table(time=milliseconds, gather=None, outs=_OUTS):
+    times = Everywhere(time, gather, outs)
+    return LatencyTable("tflite", "float32", 1, "nowhere", times)

@@ -102,6 +102,26 @@ def test_the_narrowest_network_need_not_be_the_fastest():
         pgmpf_tf.wrap(plain(), rate=both)
 
 
+def test_whole_tiles_are_kept_where_parts_of_them_take_longer():
+    """For 17 to 31 filters a kernel takes ever longer, and for 32 less than for 17."""
+
+    def time(into, out):
+        if 16 < out < 32:
+            return 2.5 + 0.02 * (out - 17)
+        return {16: 1.0, 32: 1.8}.get(out, 1.0 if out < 16 else 2.0 + out / 16)
+
+    times = table(time, outs=(1, 16, 17, 24, 31, 32, 33, 48, 49, 64, 65, 80))
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(80, 3, name="second")(layers.Conv2D(64, 3, name="first")(image))
+    x = layers.Dense(4, name="head")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(image, x)
+    # At equal rates the first would keep 26 when the second has 32 left.
+    wrapped = pgmpf_tf.wrap(model, rate=Budget(latency=0.607, latency_table=times))
+    wrapped.apply_masks()
+    kept = {name: mask.sum() for name, mask in wrapped.masks().items()}
+    assert kept == {"first": 32, "second": 32}
+
+
 def test_the_costs_of_scatters_are_counted():
     cheap = Budget(latency=0.3, latency_table=table())
     pgmpf_tf.wrap(network(width=16), rate=cheap, coupling="independent")
