@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -125,43 +125,37 @@ class Candidates:
             steps.setdefault(removal.group, []).append(removal.kept)
         for place, ascending in steps.items():
             ascending.append(self._start[place])
-            self._lift(kept, place, ascending, fits)
+
+        def take(widths: Mapping[int, int]) -> bool:
+            wider = [widths.get(place, count) for place, count in enumerate(kept)]
+            if not fits(wider):
+                return False
+            kept[:] = wider
+            return True
+
+        # Whole tiles first: for 17 filters kernels may take longer than for 32, and step
+        # by step nobody would get from there to here.
+        def widen(place: int) -> bool:
+            edges = {(kept[place] // tile + 1) * tile for tile in STEPS}
+            found = sorted(edges.intersection(steps[place]), reverse=True)
+            return any(take({place: edge}) for edge in found)
+
+        # What one group gains may be what another needs.
+        while any([widen(place) for place in steps]):
+            pass
         for place, ascending in steps.items():
-            wider = [step for step in ascending if step >= kept[place]]
-
-            def fit(at: int, place: int = place, wider: list[int] = wider) -> bool:
-                return fits([*kept[:place], wider[at], *kept[place + 1 :]])
-
-            low, high = 0, len(wider)
-            width = 1  # most take nothing back, or few
-            while low + width < high and fit(low + width):
-                low, width = low + width, 2 * width
-            high = min(high, low + width)
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (middle, high) if fit(middle) else (low, middle)
-            kept[place] = wider[low]
-            self._lift(kept, place, ascending, fits)
+            wider = [step for step in ascending if step > kept[place]]
+            low, high, width = 0, len(wider), 1  # most take nothing back, or few
+            while low < high and take({place: wider[min(low + width, high) - 1]}):
+                low, width = min(low + width, high), 2 * width
+            high = min(high, low + width - 1)
+            while low < high:
+                middle = (low + high + 1) // 2
+                if take({place: wider[middle - 1]}):
+                    low = middle
+                else:
+                    high = middle - 1
         return kept
-
-    def _lift(
-        self,
-        kept: list[int],
-        place: int,
-        steps: Sequence[int],
-        fits: Callable[[Sequence[int]], bool],
-    ) -> None:
-        """Gives a group whole tiles, where these take no longer than part of them.
-
-        Some kernels are slower for 17 filters than for 32.
-        """
-        tiles = {-(-kept[place] // tile) * tile for tile in STEPS}
-        now = self.left_of(kept, "latency")
-        for width in sorted(tiles.intersection(steps), reverse=True):
-            wider = [*kept[:place], width, *kept[place + 1 :]]
-            if fits(wider) and self.left_of(wider, "latency") <= now:
-                kept[place] = width
-                return
 
     def rates(self, k: int) -> tuple[float, ...]:
         """What part of each group is gone."""
