@@ -133,15 +133,15 @@ class Candidates:
             kept[:] = wider
             return True
 
-        # Whole tiles first: for 17 filters kernels may take longer than for 32, and step
-        # by step nobody would get from there to here.
+        # Whole tiles first: for 17 filters kernels may take longer than for 32, and
+        # step by step nobody would get from there to here.
         def widen(place: int) -> bool:
             edges = {(kept[place] // tile + 1) * tile for tile in STEPS}
             found = sorted(edges.intersection(steps[place]), reverse=True)
             return any(take({place: edge}) for edge in found)
 
         # What one group gains may be what another needs.
-        while any([widen(place) for place in steps]):
+        while sum(widen(place) for place in steps):
             pass
         for place, ascending in steps.items():
             wider = [step for step in ascending if step > kept[place]]
