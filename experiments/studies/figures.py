@@ -91,7 +91,7 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
         path: the PNG file to write.
     """
     _draw_points(
-        records,
+        {"": records},
         path,
         lambda record: record["macs"] / 1e6,
         "million multiply-accumulates (points set apart sideways)",
@@ -102,13 +102,18 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
 def draw_cost(records: list[dict[str, Any]], path: Path) -> None:
     """Accuracy over the processor time of training: mean and deviation over seeds.
 
+    A panel per rate, and the dense network in each of them.
+
     Args:
         records: see `experiments.studies.sweep_records`; those without a cost are left
             out.
         path: the PNG file to write.
     """
+    records = [record for record in records if record["cost"]["processor_seconds"]]
+    dense = [record for record in records if record["variant"] == "dense"]
+    by_rate = _by([record for record in records if record not in dense], "rate")
     _draw_points(
-        [record for record in records if record["cost"]["processor_seconds"]],
+        {f"rate {rate}": dense + by_rate[rate] for rate in sorted(by_rate)},
         path,
         lambda record: record["cost"]["processor_seconds"] / 60,
         "processor time of the network's own training, minutes",
@@ -116,36 +121,42 @@ def draw_cost(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def _draw_points(
-    records: list[dict[str, Any]],
+    panels: Mapping[str, list[dict[str, Any]]],
     path: Path,
     read: Callable[[dict[str, Any]], float],
     label: str,
     apart: float = 0.0,
 ) -> None:
-    """A point per variant and rate."""
-    variants = _by(records, "variant")
-    color = colors(variants)
-    figure, panel = pyplot.subplots(figsize=(8, 4.5))
+    """A point per variant and rate, in panels with titles."""
+    names = [record["variant"] for records in panels.values() for record in records]
+    color = colors(set(names))
+    width = 8 if len(panels) == 1 else 5 * len(panels) + 1.5
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(width, 4.5), squeeze=False, sharey=True
+    )
     lines = {}
-    for number, variant in enumerate(_ordered(variants)):
-        members = variants[variant]
-        shift = apart * (number - len(variants) / 2) if variant != "dense" else 0.0
-        rates = [_by(members, "rate")[rate] for rate in sorted(_by(members, "rate"))]
-        lines[variant] = panel.errorbar(
-            [shift + statistics.mean(map(read, group)) for group in rates],
-            [100 * _mean(group, "accuracy") for group in rates],
-            yerr=[100 * _spread(group, "accuracy") for group in rates],
-            color=color[variant],
-            marker=_MARKERS.get(variant, "o"),
-            markersize=9 if variant == "dense" else 5,
-            linewidth=0,
-            elinewidth=1.2,
-            capsize=2,
-            label=variant,
-        )
-    panel.set(xlabel=label, ylabel="test accuracy of the final network, %")
-    panel.set_xlim(left=0)
-    panel.grid(alpha=0.3)
+    for panel, (title, records) in zip(axes[0], panels.items(), strict=True):
+        variants = _by(records, "variant")
+        for number, variant in enumerate(_ordered(variants)):
+            shift = apart * (number - len(variants) / 2) if variant != "dense" else 0.0
+            by_rate = _by(variants[variant], "rate")
+            groups = [by_rate[rate] for rate in sorted(by_rate)]
+            lines[variant] = panel.errorbar(
+                [shift + statistics.mean(map(read, group)) for group in groups],
+                [100 * _mean(group, "accuracy") for group in groups],
+                yerr=[100 * _spread(group, "accuracy") for group in groups],
+                color=color[variant],
+                marker=_MARKERS.get(variant, "o"),
+                markersize=9 if variant == "dense" else 5,
+                linewidth=0,
+                elinewidth=1.2,
+                capsize=2,
+                label=variant,
+            )
+        panel.set(xlabel=label, title=title)
+        panel.set_xlim(left=0)
+        panel.grid(alpha=0.3)
+    axes[0][0].set_ylabel("test accuracy of the final network, %")
     _save(figure, path, lines)
 
 
