@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -126,19 +126,19 @@ class Candidates:
         for place, ascending in steps.items():
             ascending.append(self._start[place])
 
-        def take(widths: Mapping[int, int]) -> bool:
-            wider = [widths.get(place, count) for place, count in enumerate(kept)]
+        def take(place: int, width: int) -> bool:
+            wider = [*kept[:place], width, *kept[place + 1 :]]
             if not fits(wider):
                 return False
-            kept[:] = wider
+            kept[place] = width
             return True
 
         # Whole tiles first: for 17 filters kernels may take longer than for 32, and
         # step by step nobody would get from there to here.
         def widen(place: int) -> bool:
-            edges = {(kept[place] // tile + 1) * tile for tile in STEPS}
+            edges = {(kept[place] // tile + 1) * tile for tile in STEPS if tile > 1}
             found = sorted(edges.intersection(steps[place]), reverse=True)
-            return any(take({place: edge}) for edge in found)
+            return any(take(place, edge) for edge in found)
 
         # What one group gains may be what another needs.
         while sum(widen(place) for place in steps):
@@ -146,12 +146,12 @@ class Candidates:
         for place, ascending in steps.items():
             wider = [step for step in ascending if step > kept[place]]
             low, high, width = 0, len(wider), 1  # most take nothing back, or few
-            while low < high and take({place: wider[min(low + width, high) - 1]}):
+            while low < high and take(place, wider[min(low + width, high) - 1]):
                 low, width = min(low + width, high), 2 * width
             high = min(high, low + width - 1)
             while low < high:
                 middle = (low + high + 1) // 2
-                if take({place: wider[middle - 1]}):
+                if take(place, wider[middle - 1]):
                     low = middle
                 else:
                     high = middle - 1
