@@ -37,6 +37,7 @@ from pgmpf_tf._files import write_text
 
 NETWORKS = {
     "resnet20": ("resnet20", 32, 128),
+    "resnet20_16": ("resnet20", 16, 128),
     "mobilenetv2": ("mobilenetv2", 96, 32),
     "resnet50": ("resnet50", 64, 16),
 }
