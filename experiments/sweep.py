@@ -17,7 +17,8 @@ A sweep is a JSON file:
 `settings` are for all runs; `baseline` adds those of the dense training that comes
 first, once per seed, or names the folder of another sweep that has done it, with
 `{seed}` in it; every variant adds its own. Without `rates` a variant has its own
-`rate`. In the texts of a variant, `{seed}` and `{rate}` stand for those of the run;
+`rate`; with `seeds` of its own it has only these. In the texts of a variant, `{seed}`
+and `{rate}` stand for those of the run;
 `{"method": "baseline", "baseline": null, "dense_epochs": 30, "model":
 "runs/main/pgmpf/rate{rate}/seed{seed}/compacted.keras"}` trains the small network from
 scratch. A value may depend on the rate: `{"epochs": {"0.4": 10, "0.7": 14}}`. With a
@@ -97,7 +98,10 @@ def plan(content: Mapping[str, Any], output_dir: Path) -> list[PlannedRun]:
             settings = {**common, **content["baseline"]}
             chosen = resolve(recipe, **settings, method=BASELINE, seed=seed)
             planned.append(PlannedRun(BASELINE, chosen, base))
-        for variant, changes in content["variants"].items():
+        for variant, own in content["variants"].items():
+            changes = dict(own)
+            if seed not in changes.pop("seeds", [seed]):
+                continue
             for rate in content.get("rates", [None]):
                 start = {"dense_epochs": 0, "baseline": str(base / "dense.keras")}
                 settings = {**common, **start, **_fill_in(changes, seed, rate)}
@@ -128,6 +132,13 @@ def _check(content: Mapping[str, Any]) -> None:
             f"A sweep has {', '.join(sorted(needed))} and may have "
             f"{', '.join(sorted(keys - needed))}. Received: {found}"
         )
+    for variant, changes in content["variants"].items():
+        unknown = sorted({*changes.get("seeds", [])} - {*content["seeds"]})
+        if unknown:
+            raise ValueError(
+                f"`seeds` of {variant} must be among those of the sweep, "
+                f"{content['seeds']}. Received: {unknown}"
+            )
     reference = content.get("reference")
     if reference is not None and reference not in content["variants"]:
         raise ValueError(

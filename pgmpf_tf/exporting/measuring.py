@@ -43,6 +43,8 @@ _WIDTHS_IN = 4
 _WIDTHS_OUT = 16
 # What groups keep in the networks that are timed as a whole.
 _WHOLE = (1.0, 0.6, 0.3)
+# So many parts of the whole network are timed again beside all others.
+_YARDSTICK = 5
 
 _CHUNK = 40
 
@@ -143,7 +145,12 @@ def _continued(table: LatencyTable, file: Path) -> LatencyTable:
 
 
 class _Run:
-    """Measures one network."""
+    """Measures one network.
+
+    A machine is faster at one time than at another, and a table takes minutes. So some
+    parts of the network are timed in turns with everything else, and all times are as
+    if the machine had been as fast as in the beginning.
+    """
 
     def __init__(
         self,
@@ -156,6 +163,8 @@ class _Run:
         self._model, self._analysis = model, analysis
         self._table, self._parts, self._file = table, parts, file
         self._costs = CostModel(model, analysis)
+        self._yardstick: list[keras.Model] = []
+        self._length = 1.0
 
     def all(self, progress: Progress) -> LatencyTable:
         if self._costs.parts.network in self._table.networks:
@@ -165,6 +174,7 @@ class _Run:
         # All widths of a family are timed in turns: what is compared, is measured
         # at the same time.
         missing.sort(key=lambda segment: segment.family)
+        self._set_yardstick()
         task = progress.add_task("timing parts", total=len(missing))
         for chunk in _chunks(missing):
             self._time(chunk)
@@ -219,12 +229,32 @@ class _Run:
         )
         self._table.save(self._file)
 
+    def _set_yardstick(self) -> None:
+        """Takes parts that the table tells the times of; else what they take now."""
+        removed = np.zeros(self._analysis.unit_count, bool)
+        whole = {
+            segment: model
+            for segment in self._costs.segments(removed)
+            if (model := _model_of(self._costs.graph, segment)) is not None
+        }
+        known = [s for s in whole if s.family in self._table.times]
+        chosen = _spread(known or [*whole], _YARDSTICK)
+        models = [whole[segment] for segment in chosen]
+        if known:
+            points = [(self._table.times[s.family], s) for s in chosen]
+            times = [found.at(s.width_in, s.width_out) for found, s in points]
+        else:
+            times = self._timed(models)
+        # What the runtime does not run by itself is no measure.
+        self._yardstick = [m for m, time in zip(models, times, strict=True) if time]
+        self._length = sum(times)
+
     def _timed(self, models: Sequence[keras.Model]) -> list[float]:
-        """Times of models, 0 where the runtime cannot run one."""
+        """Times of parts, 0 where the runtime cannot run one."""
         if not models:
             return []
         try:
-            return self._parts.within(models)
+            return self._as_fast((), models)[1]
         except ValueError as error:
             if len(models) == 1:
                 names = ", ".join(layer.name for layer in models[0].layers[1:])
@@ -235,19 +265,29 @@ class _Run:
             half = len(models) // 2
             return self._timed(models[:half]) + self._timed(models[half:])
 
+    def _as_fast(
+        self, whole: Sequence[keras.Model], inside: Sequence[keras.Model]
+    ) -> tuple[list[float], list[float]]:
+        """`Parts.times` on a machine that is as fast as in the beginning."""
+        wholes, found = self._parts.times(whole, [*inside, *self._yardstick])
+        found, again = found[: len(inside)], found[len(inside) :]
+        faster = self._length / sum(again) if again else 1.0
+        return [faster * time for time in wholes], [faster * time for time in found]
+
     def _whole(self, progress: Progress) -> None:
         costs = self._costs
-        pairs: list[tuple[float, float]] = []
-        task = progress.add_task("timing whole networks", total=len(_WHOLE))
+        small, totals = [], []
+        task = progress.add_task("timing whole networks", total=len(_WHOLE) + 1)
         for kept in _WHOLE:
             counts = [round(kept * len(g.units)) or 1 for g in self._analysis.groups]
             removed = _removed(self._analysis, counts)
-            small = compact_as(self._model, costs.without(removed))
-            total = self._table.milliseconds(costs.segments(removed))
-            (whole,) = self._parts.milliseconds([small])
-            pairs.append((total, whole))
+            small.append(compact_as(self._model, costs.without(removed)))
+            totals.append(self._table.milliseconds(costs.segments(removed)))
             progress.advance(task)
-        networks = {**self._table.networks, costs.parts.network: tuple(pairs)}
+        times, _ = self._as_fast(small, ())
+        progress.advance(task)
+        pairs = tuple(zip(totals, times, strict=True))
+        networks = {**self._table.networks, costs.parts.network: pairs}
         self._table = dataclasses.replace(self._table, networks=networks)
         self._table.save(self._file)
 

@@ -76,17 +76,32 @@ def test_a_value_may_depend_on_the_rate(tmp_path):
         plan(content | {"rates": [0.5]}, tmp_path)
 
 
+def test_a_variant_may_have_fewer_seeds(tmp_path):
+    variants = {"pgmpf": {}, "sfp": {"method": "sfp", "seeds": [0, 2]}}
+    content = SMALL | {"seeds": [0, 1, 2], "variants": variants}
+    found = [(run.variant, run.settings.seed) for run in plan(content, tmp_path)]
+    assert [seed for variant, seed in found if variant == "pgmpf"] == [0, 1, 2]
+    assert [seed for variant, seed in found if variant == "sfp"] == [0, 2]
+    with pytest.raises(ValueError, match=r"`seeds` of sfp must be among .* \[2\]"):
+        plan(content | {"seeds": [0, 1]}, tmp_path)
+
+
 @pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.json")), ids=lambda p: p.stem)
 def test_the_sweeps_of_the_repository_can_be_planned(path, tmp_path):
-    planned = plan(json.loads(path.read_text()), tmp_path)
+    content = json.loads(path.read_text())
+    planned = plan(content, tmp_path)
     # What was only tried to choose from needs no spread.
     seeds = 1 if path.stem in ("schedules", "cifar10_learning_rates") else 3
     assert len({run.settings.seed for run in planned}) >= seeds
-    # Every variant at a rate is there for every seed, so that differences are paired.
+    # What a variant is held against is there for each of its seeds, at each rate.
     cells = {}
     for run in planned:
         cells.setdefault((run.variant, run.settings.rate), set()).add(run.settings.seed)
-    assert len(set(map(frozenset, cells.values()))) == 1
+    assert all(len(found) >= seeds for found in cells.values())
+    reference = content.get("reference")
+    for (variant, rate), found in cells.items():
+        if reference and variant != "baseline":
+            assert found <= cells[reference, rate]
 
 
 def test_the_main_sweep_compares_the_whole_family(tmp_path):

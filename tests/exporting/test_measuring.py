@@ -23,9 +23,11 @@ class Counting(Parts):
     def __init__(self, precision, threads):
         self.calls = []
 
-    def milliseconds(self, models):
-        self.calls.append(len(models))
-        return [float(self.time(model)) for model in models]
+    def times(self, whole, inside=()):
+        self.calls.append(len(whole) + len(inside))
+        return tuple(
+            [float(self.time(model)) for model in models] for models in (whole, inside)
+        )
 
     @staticmethod
     def time(model):
@@ -135,19 +137,44 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path, runtime, monkeypatch):
     monkeypatch.setattr(measuring, "_CHUNK", 1)
     whole = measured(tmp_path / "whole.json")
     calls = len(runtime[0].calls)
-    normal = Counting.milliseconds
+    normal = Counting.times
 
-    def interrupted(self, models):
+    def interrupted(self, whole, inside=()):
         if len(self.calls) == 3:
             raise KeyboardInterrupt
-        return normal(self, models)
+        return normal(self, whole, inside)
 
-    monkeypatch.setattr(Counting, "milliseconds", interrupted)
+    monkeypatch.setattr(Counting, "times", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path / "table.json")
-    monkeypatch.setattr(Counting, "milliseconds", normal)
+    monkeypatch.setattr(Counting, "times", normal)
     assert measured(tmp_path / "table.json") == whole
-    assert len(runtime[-1].calls) == calls - 3
+    # The first of the three was of what tells how fast the machine is.
+    assert len(runtime[-1].calls) == calls - 2
+
+
+def test_a_machine_that_gets_slower_makes_no_difference(tmp_path, runtime, monkeypatch):
+    monkeypatch.setattr(measuring, "_CHUNK", 1)
+    steady = measured(tmp_path / "steady.json")
+    normal = Counting.times
+
+    def slowing(self, whole, inside=()):
+        slower = 1.0 + 0.1 * len(self.calls)
+        return tuple(
+            [slower * time for time in times] for times in normal(self, whole, inside)
+        )
+
+    monkeypatch.setattr(Counting, "times", slowing)
+    table = measured(tmp_path / "table.json")
+    for family, times in steady.times.items():
+        np.testing.assert_allclose(table.times[family].points, times.points)
+    for network, pairs in steady.networks.items():
+        np.testing.assert_allclose(table.networks[network], pairs)
+    # Nor is another run slower because the machine is.
+    wider = measured(tmp_path / "table.json", residual(width=64))
+    again = measured(tmp_path / "steady.json", residual(width=64))
+    for family, times in again.times.items():
+        np.testing.assert_allclose(wider.times[family].points, times.points)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 12, 17, 64, 100, 2048])
@@ -180,14 +207,14 @@ def test_a_table_of_another_setting_is_refused(tmp_path, runtime):
 def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
     tmp_path, runtime, monkeypatch
 ):
-    normal = Counting.milliseconds
+    normal = Counting.times
 
-    def refusing(self, models):
-        if len(models) < 5 and any(len(m.inputs) == 2 for m in models):
+    def refusing(self, whole, inside=()):
+        if any(len(model.inputs) == 2 for model in inside):
             raise ValueError("no Add here")
-        return normal(self, models)
+        return normal(self, whole, inside)
 
-    monkeypatch.setattr(Counting, "milliseconds", refusing)
+    monkeypatch.setattr(Counting, "times", refusing)
     monkeypatch.setattr(measuring, "_CHUNK", 1)
     monkeypatch.setattr(measuring, "_LEVELS", 1)
     with pytest.warns(UserWarning, match=r"add.* is not counted: no Add here"):

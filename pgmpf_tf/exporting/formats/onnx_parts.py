@@ -46,21 +46,20 @@ class OnnxParts(Parts):
         self._threads = threads
         self._clock = time.thread_time if threads == 1 else time.perf_counter
 
-    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each model takes; see `Parts`."""
-        calls = [self._loaded(content) for content in self._files(models, cut=False)]
-        return [1e3 * found for found in in_turns(calls, self._clock, _TURN_SECONDS)]
-
-    def within(self, models: Sequence[keras.Model]) -> list[float]:
-        """What each model takes inside a larger one; see `Parts`."""
+    def times(
+        self, whole: Sequence[keras.Model], inside: Sequence[keras.Model] = ()
+    ) -> tuple[list[float], list[float]]:
+        """The milliseconds that inferences take; see `Parts`."""
         x = keras.Input(batch_shape=(1, 1))
         nothing = keras.Model(x, keras.layers.Identity()(x))
-        contents = self._files([*models, nothing], cut=True)
-        calls = [self._loaded(content) for content in contents]
-        *times, empty = in_turns(calls, self._clock, _TURN_SECONDS)
-        return [
-            0.0 if _is_nothing(content) else 1e3 * max(found - empty, 1e-9)
-            for content, found in zip(contents, times, strict=False)
+        parts = self._files([*inside, nothing], cut=True)
+        files = (self._files(whole, cut=False) if whole else []) + parts
+        calls = [self._loaded(content) for content in files]
+        *found, empty = in_turns(calls, self._clock, _TURN_SECONDS)
+        wholes, found = found[: len(whole)], found[len(whole) :]
+        return [1e3 * seconds for seconds in wholes], [
+            0.0 if _is_nothing(content) else 1e3 * max(seconds - empty, 1e-9)
+            for content, seconds in zip(parts, found, strict=False)
         ]
 
     def _files(self, models: Sequence[keras.Model], cut: bool) -> list[Any]:

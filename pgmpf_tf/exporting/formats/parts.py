@@ -11,7 +11,7 @@ import numpy as np
 
 from pgmpf_tf.exporting.signature import Signature
 
-_ROUNDS = 9
+_ROUNDS = 21
 
 
 class Parts(abc.ABC):
@@ -38,26 +38,27 @@ class Parts(abc.ABC):
         """Sets the runtime up."""
 
     @abc.abstractmethod
-    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each model takes.
+    def times(
+        self, whole: Sequence[keras.Model], inside: Sequence[keras.Model] = ()
+    ) -> tuple[list[float], list[float]]:
+        """The milliseconds that inferences take, all of them in turns.
 
         Args:
-            models: models of one sample; their weights do not matter.
+            whole: models of one sample; their weights do not matter.
+            inside: models as parts of a larger one. What calling the runtime costs, and
+                what it does at the edges of a file only, is not counted. The time is 0
+                for a model that is no operation of the runtime.
 
         Returns:
-            The lower quartile of some turns.
+            The lower quartiles of some turns, of the one and of the other.
 
         Raises:
             ValueError: the runtime lacks an operation of theirs.
         """
 
-    def within(self, models: Sequence[keras.Model]) -> list[float]:
-        """What each model takes inside a larger one; else as `milliseconds`.
-
-        What calling the runtime costs, and what it does at the edges of a file only,
-        is not counted. The time is 0 for a model that is no operation of the runtime.
-        """
-        return self.milliseconds(models)
+    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
+        """What an inference of each model takes, see `times`."""
+        return self.times(models)[0]
 
 
 def in_turns(

@@ -34,17 +34,15 @@ class SavedModelParts(Parts):
         SavedModel().check_installed()
         self._threads = threads
 
-    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each model takes; see `Parts`."""
-        found, _ = self._seconds(models)
-        return [1e3 * seconds for seconds in found]
-
-    def within(self, models: Sequence[keras.Model]) -> list[float]:
-        """What each model takes inside a larger one; see `Parts`."""
-        found, empty = self._seconds(models)
-        return [
+    def times(
+        self, whole: Sequence[keras.Model], inside: Sequence[keras.Model] = ()
+    ) -> tuple[list[float], list[float]]:
+        """The milliseconds that inferences take; see `Parts`."""
+        found, empty = self._seconds([*whole, *inside])
+        wholes, found = found[: len(whole)], found[len(whole) :]
+        return [1e3 * seconds for seconds in wholes], [
             1e3 * max(seconds - empty[len(model.inputs)], 1e-9)
-            for model, seconds in zip(models, found, strict=True)
+            for model, seconds in zip(inside, found, strict=True)
         ]
 
     def _seconds(

@@ -18,8 +18,8 @@ from pgmpf_tf.exporting.formats import saved_model_parts as files
 from pgmpf_tf.exporting.formats.parts import any_numbers, in_turns
 from pgmpf_tf.exporting.writing import REFUSAL, REQUEST
 
-# A call from Python takes about a tenth of that.
-_TURN_SECONDS = 1e-2
+# A call from Python takes about a fifth of that.
+_TURN_SECONDS = 5e-3
 
 
 def main(folder: Path) -> None:

@@ -37,15 +37,16 @@ class TFLiteParts(Parts):
         self._precision, self._threads = precision, threads
         self._clock = time.thread_time if threads == 1 else time.perf_counter
 
-    def milliseconds(self, models: Sequence[keras.Model]) -> list[float]:
-        """What an inference of each model takes; see `Parts`.
-
-        It is 0 for a model that is no operation of TFLite's.
-        """
+    def times(
+        self, whole: Sequence[keras.Model], inside: Sequence[keras.Model] = ()
+    ) -> tuple[list[float], list[float]]:
+        """The milliseconds that inferences take; see `Parts`."""
+        models = [*whole, *inside]
         files = _split(self._convert(models), len(models))
         calls = [self._loaded(file) for file in files if file is not None]
         times = iter(in_turns(calls, self._clock, _TURN_SECONDS))
-        return [0.0 if file is None else 1e3 * next(times) for file in files]
+        found = [0.0 if file is None else 1e3 * next(times) for file in files]
+        return found[: len(whole)], found[len(whole) :]
 
     def _loaded(self, content: bytes) -> Callable[[], None]:
         from ai_edge_litert.interpreter import Interpreter

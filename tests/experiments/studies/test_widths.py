@@ -21,8 +21,11 @@ class Counting(Parts):
     def __init__(self, precision, threads):
         pass
 
-    def milliseconds(self, models):
-        return [1e-6 * pgmpf_tf.profile(model).macs + 1e-4 for model in models]
+    def times(self, whole, inside=()):
+        return tuple(
+            [1e-6 * pgmpf_tf.profile(model).macs + 1e-4 for model in models]
+            for models in (whole, inside)
+        )
 
 
 @pytest.fixture(scope="module")
