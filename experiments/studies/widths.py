@@ -14,6 +14,9 @@ together, and the budgets of the others are moved until they take at most a hund
 longer than uniform widths do, and as little less as there is. Then all are trained for
 as many epochs, with the same batches. The int8 files are run on the test images, too.
 
+Where a processor multiplies whole matrices (Intel's AMX), int8 takes as long with 8
+channels as with 64. `--noamx` has libraries take the kernels of processors without it.
+
 Each run is a file; what is there is not done again.
 """
 
@@ -37,6 +40,7 @@ from experiments.data.batches import Augmented
 from experiments.networks import sized
 from experiments.run import evaluation
 from experiments.run.launching import launch
+from experiments.run.processors import refuse_amx
 from experiments.studies import defaults
 from experiments.studies.equal_times import SLOWER, Candidate, as_fast
 from experiments.studies.records import known, spread
@@ -69,6 +73,7 @@ class Plan:
         batch_size: images in a step.
         learning_rate, tuning_rate: their peaks, which a cosine lowers to 0.
         weight_decay: of SGD with momentum.
+        amx: whether the processor may use AMX, if it has it.
     """
 
     train: int = 3_000
@@ -83,6 +88,7 @@ class Plan:
     learning_rate: float = 0.1
     tuning_rate: float = 0.04
     weight_decay: float = 5e-4
+    amx: bool = True
 
     @property
     def source(self) -> defaults.Source:
@@ -279,17 +285,18 @@ def _compile(model: keras.Model, rate: Any, weight_decay: float) -> None:
 
 def markdown(plan: Plan, records: Sequence[Record]) -> str:
     """The runs as tables: means over seeds, and the widths of each."""
+    flag, without = ("", "") if plan.amx else (" --noamx", ", kernels without AMX")
     lines = [
         "# Widths for a runtime",
         "",
-        "`python -m experiments.studies.widths`: a ResNet of stages of "
+        f"`python -m experiments.studies.widths{flag}`: a ResNet of stages of "
         f"{', '.join(map(str, plan.widths))} filters, CIFAR-10 at {plan.size}x"
         f"{plan.size}, {plan.train:,} training images, {plan.dense_epochs} epochs. "
         f"Uniform widths by a budget of {plan.latency:.0%} less predicted time; the "
         f"others as fast as these, measured (at most {SLOWER - 1:.0%} slower). Then "
         f"{plan.epochs} epochs each. TFLite, one thread, processor time, lower "
-        "quartile of alternating turns. Accuracy in % on all test images, of the file "
-        "itself; mean and standard deviation over seeds, differences paired by seed.",
+        f"quartile of alternating turns{without}. Accuracy in % on all test images, of "
+        "the file itself; mean and standard deviation over seeds, differences paired by seed.",
         "",
         "| precision | chosen | seeds | accuracy | over uniform | network in float32 | "
         "before training (held out) | time, of dense | of uniform | MACs left |",
@@ -338,6 +345,7 @@ def define_flags() -> None:
     flags.DEFINE_string("runs_dir", "runs/widths", "Folder of the runs.")
     flags.DEFINE_string("output", "experiments/results", "Where to write.")
     flags.DEFINE_string("tfds_dir", None, "Where prepared CIFAR-10 is.")
+    flags.DEFINE_bool("amx", True, "Whether int8 may use AMX, if there is any.")
 
 
 def main(_: list[str]) -> None:
@@ -350,7 +358,9 @@ def main(_: list[str]) -> None:
                 f"`{name}` must be among {', '.join(all_of)}. "
                 f"Received: {', '.join(sorted(unknown))}"
             )
-    study = Study(Plan(), Path(given.runs_dir), given.tfds_dir)
+    if not given.amx:
+        refuse_amx()
+    study = Study(Plan(amx=given.amx), Path(given.runs_dir), given.tfds_dir)
     records = []
     for seed in range(given.seeds):
         for precision in given.precisions:
