@@ -296,7 +296,8 @@ def markdown(plan: Plan, records: Sequence[Record]) -> str:
         f"others as fast as these, measured (at most {SLOWER - 1:.0%} slower). Then "
         f"{plan.epochs} epochs each. TFLite, one thread, processor time, lower "
         f"quartile of alternating turns{without}. Accuracy in % on all test images, of "
-        "the file itself; mean and standard deviation over seeds, differences paired by seed.",
+        "the file itself; mean and standard deviation over seeds, differences paired "
+        "by seed.",
         "",
         "| precision | chosen | seeds | accuracy | over uniform | network in float32 | "
         "before training (held out) | time, of dense | of uniform | MACs left |",
