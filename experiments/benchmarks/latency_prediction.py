@@ -20,12 +20,12 @@ missing.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
 import platform
 import statistics
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,8 +61,8 @@ SOFTWARE = {
 
 COUPLINGS = ("grouped", "independent")
 
-_REPEATS = 3
-"""How often both networks are timed; the turn with the median ratio counts."""
+_REPEATS = 5
+"""How often all networks are timed; the turn with the median ratio counts."""
 
 _CONSOLE = Console(stderr=True)
 
@@ -141,25 +141,44 @@ def compare(
     runtime: str,
     work_dir: Path,
     known: list[Row],
-) -> Iterator[Row]:
-    """The rows of one network on one runtime that are not known, as they are found."""
+) -> list[Row]:
+    """The rows of one network on one runtime that are not known."""
     model = build(network, size)
     suffix = "" if runtime == "tflite" else f"_{runtime}"
     path = work_dir / f"{network}_{size}_{precision}{suffix}.json"
     table = pgmpf_tf.measure(model, path, precision=precision, runtime=runtime)
     keys = [row.key for row in known]
     given = flags.FLAGS
-    for coupling in given.coupling:
-        for rate in map(float, given.rate):
-            for round_to in given.round_to:
-                key = (network, size, precision, runtime, coupling, rate, round_to)
-                if key in keys:
-                    continue
-                with _CONSOLE.status(" ".join(map(str, key))):
-                    yield _row(model, table, *key)
+    rows, small = [], []
+    for coupling, rate, round_to in itertools.product(
+        given.coupling, map(float, given.rate), given.round_to
+    ):
+        key = (network, size, precision, runtime, coupling, rate, round_to)
+        if key not in keys:
+            made, row = _predicted(model, table, *key)
+            rows.append(row)
+            small.append(made)
+    if not rows:
+        return []
+    timer = RUNTIMES[runtime](precision, table.threads)
+    with _CONSOLE.status(f"{network}, {size}, {precision}, {runtime}"):
+        turns = [timer.milliseconds([model, *small]) for _ in range(_REPEATS)]
+    return [
+        dataclasses.replace(row, dense_ms=dense, ms=ms)
+        for row, (dense, ms) in zip(rows, _medians(turns), strict=True)
+    ]
 
 
-def _row(
+def _medians(turns: list[list[float]]) -> list[tuple[float, float]]:
+    """For each small network the times of the turn with the median ratio."""
+    found = []
+    for number in range(1, len(turns[0])):
+        pairs = [(turn[0], turn[number]) for turn in turns]
+        found.append(sorted(pairs, key=lambda p: p[1] / p[0])[len(pairs) // 2])
+    return found
+
+
+def _predicted(
     model: keras.Model,
     table: LatencyTable,
     network: str,
@@ -169,7 +188,8 @@ def _row(
     coupling: str,
     rate: float,
     round_to: int,
-) -> Row:
+) -> tuple[keras.Model, Row]:
+    """A small network, and its row before anything was timed."""
     pruned = pgmpf_tf.wrap(
         keras.models.clone_model(model), rate, coupling=coupling, round_to=round_to
     )
@@ -183,11 +203,8 @@ def _row(
     for group in analysis.groups:
         removed[group.units] = masks[group.name] == 0
     predicted = table.milliseconds(costs.segments(removed), costs.parts.network)
-    timer = RUNTIMES[runtime](precision, table.threads)
-    turns = [timer.milliseconds([model, small]) for _ in range(_REPEATS)]
-    dense_ms, ms = sorted(turns, key=lambda pair: pair[1] / pair[0])[_REPEATS // 2]
     macs = pgmpf_tf.profile(small).macs / pgmpf_tf.profile(model).macs
-    return Row(
+    return small, Row(
         network=network,
         size=size,
         precision=precision,
@@ -195,9 +212,9 @@ def _row(
         rate=rate,
         round_to=round_to,
         macs=macs,
-        dense_ms=dense_ms,
+        dense_ms=0.0,
         dense_predicted_ms=whole,
-        ms=ms,
+        ms=0.0,
         predicted_ms=predicted,
         runtime=runtime,
     )
@@ -213,7 +230,7 @@ def report(rows: list[Row]) -> str:
         "# Latency, predicted beside measured",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
-        "processor time; lower quartile of alternating turns, median of three. The "
+        "processor time; lower quartile of alternating turns, median of five. The "
         "table of each network was measured before. Error is the predicted part of the "
         "dense network's time by the measured one, less 1.",
         "",
@@ -270,10 +287,9 @@ def main(_: list[str]) -> None:
         for size in given.size or NETWORKS[network][1]:
             for precision, runtime in itertools.product(given.precision, given.runtime):
                 asked = (network, size, precision, runtime)
-                for row in compare(*asked, work_dir, list(rows)):
-                    rows.append(row)
-                    found = [asdict(row) for row in rows]
-                    write_text(rows_file, json.dumps(found, indent=1))
+                rows += compare(*asked, work_dir, rows)
+                found = [asdict(row) for row in rows]
+                write_text(rows_file, json.dumps(found, indent=1))
     text = report(rows)
     print(text)
     if given.output:

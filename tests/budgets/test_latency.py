@@ -68,6 +68,14 @@ def test_beyond_the_ends_it_goes_on_and_is_never_negative():
     assert times(lambda i, o: o - 15.9, outs=[16, 32]).at(8, 1) == 0.0
 
 
+def test_the_noise_of_neighbors_does_not_tell_how_it_goes_on():
+    # The two ends of a stair, 64 and 65 and 95 and 96: one of each a bit too fast.
+    near = {64: 1.0, 65: 0.97, 95: 0.97, 96: 1.0}
+    table = Times(tuple((i, 32, 0.01 * i * noise) for i, noise in near.items()))
+    for into in (32, 48, 112, 128):
+        assert table.at(into, 32) == pytest.approx(0.01 * into, rel=0.05)
+
+
 def by_fours(into, out):
     """A kernel that is three times as slow where inputs are no multiple of four."""
     return out * into * (0.001 if into % 4 == 0 else 0.003)
