@@ -26,6 +26,7 @@ import json
 import os
 import platform
 import statistics
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ SOFTWARE = {
 
 COUPLINGS = ("grouped", "independent")
 
-_REPEATS = 5
+_REPEATS = 3
 """How often all networks are timed; the turn with the median ratio counts."""
 
 _CONSOLE = Console(stderr=True)
@@ -141,32 +142,29 @@ def compare(
     runtime: str,
     work_dir: Path,
     known: list[Row],
-) -> list[Row]:
-    """The rows of one network on one runtime that are not known."""
+) -> Iterator[Row]:
+    """The rows of one network on one runtime that are not known, as they are found."""
     model = build(network, size)
     suffix = "" if runtime == "tflite" else f"_{runtime}"
     path = work_dir / f"{network}_{size}_{precision}{suffix}.json"
     table = pgmpf_tf.measure(model, path, precision=precision, runtime=runtime)
     keys = [row.key for row in known]
     given = flags.FLAGS
-    rows, small = [], []
-    for coupling, rate, round_to in itertools.product(
-        given.coupling, map(float, given.rate), given.round_to
-    ):
-        key = (network, size, precision, runtime, coupling, rate, round_to)
-        if key not in keys:
-            made, row = _predicted(model, table, *key)
-            rows.append(row)
-            small.append(made)
-    if not rows:
-        return []
     timer = RUNTIMES[runtime](precision, table.threads)
-    with _CONSOLE.status(f"{network}, {size}, {precision}, {runtime}"):
-        turns = [timer.milliseconds([model, *small]) for _ in range(_REPEATS)]
-    return [
-        dataclasses.replace(row, dense_ms=dense, ms=ms)
-        for row, (dense, ms) in zip(rows, _medians(turns), strict=True)
-    ]
+    for coupling in given.coupling:
+        rows, small = [], []
+        for rate, round_to in itertools.product(map(float, given.rate), given.round_to):
+            key = (network, size, precision, runtime, coupling, rate, round_to)
+            if key not in keys:
+                made, row = _predicted(model, table, *key)
+                rows.append(row)
+                small.append(made)
+        if not rows:
+            continue
+        with _CONSOLE.status(f"{network}, {size}, {precision}, {runtime}, {coupling}"):
+            turns = [timer.milliseconds([model, *small]) for _ in range(_REPEATS)]
+        for row, (dense, ms) in zip(rows, _medians(turns), strict=True):
+            yield dataclasses.replace(row, dense_ms=dense, ms=ms)
 
 
 def _medians(turns: list[list[float]]) -> list[tuple[float, float]]:
@@ -230,7 +228,7 @@ def report(rows: list[Row]) -> str:
         "# Latency, predicted beside measured",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
-        "processor time; lower quartile of alternating turns, median of five. The "
+        "processor time; lower quartile of alternating turns, median of three. The "
         "table of each network was measured before. Error is the predicted part of the "
         "dense network's time by the measured one, less 1.",
         "",
@@ -287,9 +285,10 @@ def main(_: list[str]) -> None:
         for size in given.size or NETWORKS[network][1]:
             for precision, runtime in itertools.product(given.precision, given.runtime):
                 asked = (network, size, precision, runtime)
-                rows += compare(*asked, work_dir, rows)
-                found = [asdict(row) for row in rows]
-                write_text(rows_file, json.dumps(found, indent=1))
+                for row in compare(*asked, work_dir, list(rows)):
+                    rows.append(row)
+                    found = [asdict(row) for row in rows]
+                    write_text(rows_file, json.dumps(found, indent=1))
     text = report(rows)
     print(text)
     if given.output:
