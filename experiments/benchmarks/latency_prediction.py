@@ -62,9 +62,6 @@ SOFTWARE = {
 
 COUPLINGS = ("grouped", "independent")
 
-_REPEATS = 3
-"""How often all networks are timed; the turn with the median ratio counts."""
-
 _CONSOLE = Console(stderr=True)
 
 
@@ -162,18 +159,9 @@ def compare(
         if not rows:
             continue
         with _CONSOLE.status(f"{network}, {size}, {precision}, {runtime}, {coupling}"):
-            turns = [timer.milliseconds([model, *small]) for _ in range(_REPEATS)]
-        for row, (dense, ms) in zip(rows, _medians(turns), strict=True):
+            dense, *times = timer.milliseconds([model, *small])
+        for row, ms in zip(rows, times, strict=True):
             yield dataclasses.replace(row, dense_ms=dense, ms=ms)
-
-
-def _medians(turns: list[list[float]]) -> list[tuple[float, float]]:
-    """For each small network the times of the turn with the median ratio."""
-    found = []
-    for number in range(1, len(turns[0])):
-        pairs = [(turn[0], turn[number]) for turn in turns]
-        found.append(sorted(pairs, key=lambda p: p[1] / p[0])[len(pairs) // 2])
-    return found
 
 
 def _predicted(
@@ -228,7 +216,7 @@ def report(rows: list[Row]) -> str:
         "# Latency, predicted beside measured",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
-        "processor time; lower quartile of alternating turns, median of three. The "
+        "processor time; lower quartile of alternating turns. The "
         "table of each network was measured before. Error is the predicted part of the "
         "dense network's time by the measured one, less 1.",
         "",
