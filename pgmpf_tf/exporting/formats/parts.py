@@ -73,7 +73,7 @@ def in_turns(
     Args:
         calls: what to time. Other work on the machine hits all alike.
         clock: seconds since any time.
-        turn_seconds: how long a turn of one call is, about; it is several calls at least.
+        turn_seconds: how long a turn of one call is, about; at least it is some calls.
     """
 
     def seconds(call: Callable[[], object], count: int) -> float:

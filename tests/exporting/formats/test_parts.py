@@ -25,7 +25,7 @@ def convolution(size, width):
 
 
 def test_calls_take_turns_and_the_time_of_each_is_its_own():
-    costs = {"slow": 3.0, "fast": 0.25}
+    costs = {"slow": 3.0, "fast": 0.0625}
     now, order = [0.0], []
 
     def call(name):
@@ -36,14 +36,15 @@ def test_calls_take_turns_and_the_time_of_each_is_its_own():
         return run
 
     times = in_turns([call("slow"), call("fast")], lambda: now[0], turn_seconds=1.0)
-    assert times == [3.0, 0.25]
+    assert times == [3.0, 0.0625]
     turns = [
         name for name, last in zip(order, [None, *order], strict=False) if name != last
     ]
     # The first turn is for counting.
     assert turns == ["slow", "fast"] * (len(turns) // 2)
     assert len(turns) >= 10
-    # Cheap calls are made more often: four in a turn, and one that is not timed.
+    # Cheap calls are made more often: 16 in a turn, dear ones three, and one that is
+    # not timed.
     assert order.count("fast") > 2 * order.count("slow")
 
 
