@@ -78,6 +78,11 @@ class Networks:
             )
         return self._times[kept]
 
+    def rates(self, kept: Sequence[int]) -> tuple[float, ...]:
+        """What part of each group is gone."""
+        pairs = zip(kept, self.whole, strict=True)
+        return tuple(1 - count / whole for count, whole in pairs)
+
     def compacted(self, kept: Sequence[int]) -> keras.Model:
         """The network itself."""
         return compact_as(self._model, self._costs.without(self._removed(kept)))
@@ -159,12 +164,7 @@ class Candidates:
 
     def rates(self, k: int) -> tuple[float, ...]:
         """What part of each group is gone."""
-        return self.rates_of(self.kept(k))
-
-    def rates_of(self, kept: Sequence[int]) -> tuple[float, ...]:
-        """The same, by how many units each group keeps."""
-        pairs = zip(kept, self._networks.whole, strict=True)
-        return tuple(1 - count / whole for count, whole in pairs)
+        return self._networks.rates(self.kept(k))
 
     def left(self, k: int, resource: str) -> float:
         """What is left of the MACs, the parameters or the time, as a fraction."""

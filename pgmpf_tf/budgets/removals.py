@@ -59,7 +59,7 @@ def fixed_rates(
 Saving = Callable[[int, Sequence[int]], Sequence[float]]
 """From the place of a group and numbers of units to what keeping so many saves, each.
 
-All other groups are whole.
+All other groups keep what they keep.
 """
 
 
@@ -149,6 +149,23 @@ def _by_sensitivity(
         return _slopes(harm, saving(place, steps))
 
     return keys
+
+
+def harm(groups: Sequence[Group], budget: Budget, kept: Sequence[int]) -> float:
+    """How much worse the model gets by its sensitivity, all groups together.
+
+    Args:
+        groups: the groups that may lose units.
+        budget: with its sensitivity; without one nothing is known of harm, and it is 0.
+        kept: how many units each group keeps.
+    """
+    if budget.strategy != "sensitivity" or budget.sensitivity is None:
+        return 0.0
+    curves = _curves(groups, budget.sensitivity)
+    return sum(
+        curve(1 - count / len(group.units))
+        for curve, count, group in zip(curves, kept, groups, strict=True)
+    )
 
 
 _STRATEGIES = {"uniform": _uniform, "global": _global, "sensitivity": _by_sensitivity}

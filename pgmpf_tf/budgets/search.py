@@ -33,6 +33,8 @@ _EDGES = 8
 _LOOKED_AT = 64
 _WIDER = (1 / 16, 1 / 8, 1 / 4)
 """Parts of the queue that the narrowest network gets back, if it is too slow."""
+# How often the knapsack is filled: most often the second time is as the first.
+_TURNS = 3
 
 
 def find_rates(
@@ -67,19 +69,62 @@ def find_rates(
         check_group_patterns(argument, patterns, analysis.groups)
     if budget.macs is not None:
         _warn_of_uncounted(model)
-    candidates = _candidates(model, analysis, scores, budget, round_to)
-    k = 0
-    for resource, fraction in budget.fractions.items():
-        if resource != "latency" or budget.predictable:
-            k = max(k, _cheapest(candidates, resource, fraction))
-    if not budget.predictable:
-        assert budget.latency is not None  # nothing else has to be measured
-        return candidates.rates(_fast_enough(model, candidates, k, budget.latency))
-    return _met(candidates, budget, k)
+    networks = Networks(model, analysis, scores, budget.table)
+    if budget.predictable:
+        return _predicted(networks, analysis, scores, budget, round_to)
+    assert budget.latency is not None  # nothing else has to be measured
+    candidates = _candidates(
+        networks, analysis, scores, budget, round_to, networks.whole
+    )
+    k = _cheap_enough(candidates, budget)
+    return candidates.rates(_fast_enough(model, candidates, k, budget.latency))
 
 
-def _met(candidates: Candidates, budget: Budget, k: int) -> tuple[float, ...]:
-    """Rates that meet all of a budget, from a candidate that may not do yet.
+def _predicted(
+    networks: Networks,
+    analysis: Analysis,
+    scores: Sequence[np.ndarray],
+    budget: Budget,
+    round_to: RoundTo,
+) -> tuple[float, ...]:
+    """Rates that meet a budget of what can be predicted.
+
+    What a group saves goes with what its neighbors keep. So the knapsack is filled
+    again, by what each group saves beside the others as they were found; of all that
+    was found, that counts by which the least is lost.
+    """
+    found: dict[tuple[int, ...], float] = {}
+    around = networks.whole
+    while len(found) < _TURNS:
+        candidates = _candidates(networks, analysis, scores, budget, round_to, around)
+        try:
+            kept = _met(candidates, budget, _cheap_enough(candidates, budget))
+        except ValueError:
+            if not found:
+                raise
+            break
+        if kept in found:
+            break
+        found[kept] = removals.harm(analysis.groups, budget, kept)
+        around = kept
+        if budget.strategy != "sensitivity":
+            break
+    least_lost = min(found, key=lambda kept: found[kept])
+    return networks.rates(least_lost)
+
+
+def _cheap_enough(candidates: Candidates, budget: Budget) -> int:
+    """The least pruned of the candidates for which that can be predicted."""
+    found = (
+        _cheapest(candidates, resource, fraction)
+        for resource, fraction in budget.fractions.items()
+        if resource != "latency" or budget.predictable
+    )
+    return max(found, default=0)
+
+
+def _met(candidates: Candidates, budget: Budget, k: int) -> tuple[int, ...]:
+    """What groups keep to meet all of a budget, from a candidate that may not do yet.
 
     Time does not fall with every filter: what keeps branches apart may cost more than
     the filter did, and on a stair of a kernel filters cost nothing. So a candidate may
@@ -102,8 +147,8 @@ def _met(candidates: Candidates, budget: Budget, k: int) -> tuple[float, ...]:
             )
         k += 1
     if "latency" not in targets:
-        return candidates.rates(k)
-    return candidates.rates_of(candidates.filled(k, fits))
+        return tuple(candidates.kept(k))
+    return tuple(candidates.filled(k, fits))
 
 
 def _warn_of_uncounted(model: keras.Model) -> None:
@@ -142,7 +187,10 @@ def settle_rates(
         One rate per group: the same ones if they meet the budget to a hundredth, or
         if these groups cannot.
     """
-    candidates = _candidates(model, analysis, scores, budget, round_to)
+    networks = Networks(model, analysis, scores, budget.table)
+    candidates = _candidates(
+        networks, analysis, scores, budget, round_to, networks.whole
+    )
     over = [
         candidates.left_at(rates, resource) - (1.0 - fraction)
         for resource, fraction in budget.fractions.items()
@@ -153,16 +201,16 @@ def settle_rates(
     )
     if -_CLOSE <= max(over) <= 0.0 or not reachable:
         return tuple(rates)
-    k = max(_cheapest(candidates, *item) for item in budget.fractions.items())
-    return _met(candidates, budget, k)
+    return _predicted(networks, analysis, scores, budget, round_to)
 
 
 def _candidates(
-    model: keras.Model,
+    networks: Networks,
     analysis: Analysis,
     scores: Sequence[np.ndarray],
     budget: Budget,
     round_to: RoundTo,
+    around: Sequence[int],
 ) -> Candidates:
     groups = analysis.groups
     fixed = removals.fixed_rates(groups, budget, round_to)
@@ -170,26 +218,30 @@ def _candidates(
         kept_count(len(group.units), fixed.get(place, 0.0), round_to)
         for place, group in enumerate(groups)
     ]
-    networks = Networks(model, analysis, scores, budget.table)
-    saving = _saving(networks, budget)
+    saving = _saving(networks, budget, around)
     queue = removals.queue(groups, scores, fixed, budget, round_to, saving)
     return Candidates(networks, start, queue)
 
 
-def _saving(networks: Networks, budget: Budget) -> removals.Saving:
-    """What a group alone saves of what the budget asks for; of several costs, the sum.
+def _saving(
+    networks: Networks, budget: Budget, around: Sequence[int]
+) -> removals.Saving:
+    """What a group saves of what the budget asks for; of several costs, the sum.
 
-    Time that is not predicted is taken to go with the MACs.
+    All others keep what they keep in `around`. Time that is not predicted is taken to
+    go with the MACs.
     """
     resources = {
         "macs" if name == "latency" and not budget.predictable else name
         for name in budget.fractions
     }
 
+    def left(place: int, kept: int) -> float:
+        counts = [*around[:place], kept, *around[place + 1 :]]
+        return sum(networks.left(counts, resource) for resource in resources)
+
     def saved(place: int, kept: int) -> float:
-        counts = list(networks.whole)
-        counts[place] = kept
-        return sum(1 - networks.left(counts, resource) for resource in resources)
+        return left(place, networks.whole[place]) - left(place, kept)
 
     def saving(place: int, steps: Sequence[int]) -> Sequence[float]:
         if "latency" in resources:

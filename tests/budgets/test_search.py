@@ -7,6 +7,7 @@ from keras import layers
 
 import pgmpf_tf
 from pgmpf_tf import Budget
+from pgmpf_tf.budgets import removals, search
 from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.budgets.search import find_rates
 from pgmpf_tf.channels.analysis import analyze
@@ -138,6 +139,32 @@ def test_filters_go_where_that_harms_least(harm, loses):
     rates = rates_of(model, macs=0.5, strategy="sensitivity", sensitivity=table)
     assert (rates["head"] >= 0.7) == loses
     assert (rates["head"] == 0) == (not loses)
+
+
+def test_what_neighbors_save_too_is_not_counted_twice(monkeypatch):
+    """Two convolutions in a row save less together than the sum of both alone."""
+    model = network(width=40)
+    analysis = analyze(model)
+    table = Measured(model)
+    lost = []
+    for seed in range(6):
+        steps = np.random.default_rng(seed).exponential(size=table.drop.shape)
+        table.drop = np.cumsum(steps**2, axis=1)
+        budget = Budget(macs=0.7, strategy="sensitivity", sensitivity=table)
+        for turns in (1, 3):
+            monkeypatch.setattr(search, "_TURNS", turns)
+            rates = rates_of(
+                model, macs=0.7, strategy="sensitivity", sensitivity=table
+            ).values()
+            kept = [
+                round((1 - rate) * len(group.units))
+                for rate, group in zip(rates, analysis.groups, strict=True)
+            ]
+            lost.append(removals.harm(analysis.groups, budget, kept))
+    once, again = np.reshape(lost, (-1, 2)).T
+    assert (again <= once).all()
+    # Without a single one the rule would do nothing.
+    assert (again < 0.9 * once).any()
 
 
 def test_what_is_lost_altogether_goes_last():
