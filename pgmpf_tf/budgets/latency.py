@@ -23,6 +23,9 @@ Point = tuple[float, float, float]
 STEPS = (1, 8, 16, 32, 64)
 """The widths of stairs that a kernel may have, in channels."""
 
+GATHERS = ("scatter", "take", "pad")
+"""What compaction inserts, the dearest first."""
+
 _VERSION = 1
 # A stair is believed in if it leaves this part of a straight line's error at most.
 _CONVINCING = 0.8
@@ -168,21 +171,37 @@ class LatencyTable:
         """
         total = 0.0
         for segment in segments:
-            if segment.family not in self.times:
+            times = self._times_of(segment.family)
+            if times is None:
                 raise ValueError(
                     "`latency_table` must hold all that the network consists of: run "
                     "`python -m pgmpf_tf measure` on this model. Received: a table "
                     f"without {segment.family}"
                 )
-            total += self.times[segment.family].at(
-                segment.width_in, segment.width_out, self.input_step
-            )
+            total += times.at(segment.width_in, segment.width_out, self.input_step)
         known = sorted(self.networks.get(network, ()))
         if not known:
             return total
         sums = [parts for parts, _ in known]
         ratios = [whole / parts for parts, whole in known]
         return total * float(np.interp(total, sums, ratios))
+
+    def _times_of(self, family: str) -> Times | None:
+        """The times of a family; of what compaction inserts, of any kind there is.
+
+        Which kinds are wanted at a place depends on which filters go: a table may have
+        seen another one there.
+        """
+        if family in self.times or '"gather"' not in family:
+            return self.times.get(family)
+        described = json.loads(family)
+        others = (
+            json.dumps({**described, "gather": kind}, sort_keys=True)
+            for kind in GATHERS
+        )
+        return next(
+            (self.times[other] for other in others if other in self.times), None
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the table as JSON.

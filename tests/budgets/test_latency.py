@@ -131,6 +131,19 @@ def test_a_part_that_was_not_measured_is_an_error():
         a_table().milliseconds([Segment("b", 1, 1)])
 
 
+def test_what_is_inserted_is_told_by_another_kind_of_it():
+    def family(kind, axis=3):
+        return f'{{"axis": {axis}, "gather": "{kind}", "shape": [8, 8, 16]}}'
+
+    seen = {family("take"): Times(((8, 4, 1.0),)), family("scatter"): times(stairs(1))}
+    table = a_table(times=seen)
+    found = table.milliseconds([Segment(family("pad"), 16, 32)])
+    assert found == pytest.approx(stairs(1)(16, 32), rel=1e-12)
+    assert table.milliseconds([Segment(family("take"), 8, 4)]) == 1.0
+    with pytest.raises(ValueError, match="a table without"):
+        table.milliseconds([Segment(family("pad", axis=2), 16, 32)])
+
+
 def broken(**changes):
     return a_table().to_dict() | changes
 
