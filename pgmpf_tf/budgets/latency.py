@@ -15,16 +15,13 @@ import numpy as np
 
 from pgmpf_tf._checks import check_path, received
 from pgmpf_tf._files import write_text
-from pgmpf_tf.budgets.segments import Segment
+from pgmpf_tf.budgets.segments import GATHERS, Segment, gather_family
 
 Point = tuple[float, float, float]
 """Channels in, channels out, milliseconds."""
 
 STEPS = (1, 8, 16, 32, 64)
 """The widths of stairs that a kernel may have, in channels."""
-
-GATHERS = ("scatter", "take", "pad")
-"""What compaction inserts, the dearest first."""
 
 _VERSION = 1
 # A stair is believed in if it leaves this part of a straight line's error at most.
@@ -195,13 +192,11 @@ class LatencyTable:
         if family in self.times or '"gather"' not in family:
             return self.times.get(family)
         described = json.loads(family)
-        others = (
-            json.dumps({**described, "gather": kind}, sort_keys=True)
-            for kind in GATHERS
-        )
-        return next(
-            (self.times[other] for other in others if other in self.times), None
-        )
+        for kind in GATHERS:
+            other = gather_family(kind, described["shape"], described["axis"])
+            if other in self.times:
+                return self.times[other]
+        return None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the table as JSON.

@@ -200,6 +200,10 @@ def _gathers(graph: Graph, steps: Sequence[Step]) -> Iterator[Segment]:
             )
 
 
+GATHERS = ("scatter", "take", "pad")
+"""The kinds of what compaction inserts, the dearest first."""
+
+
 def gather_family(kind: str, shape: Sequence[int | None], axis: int) -> str:
     """The family of what takes channels of a tensor and puts zeros between them."""
     return json.dumps({"axis": axis, "gather": kind, "shape": list(shape)})
