@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from pgmpf_tf.budgets.costs import Cost, CostModel
-from pgmpf_tf.budgets.latency import STEPS, LatencyTable
+from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.removals import Removal
+from pgmpf_tf.budgets.times import STEPS
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as
 from pgmpf_tf.profiling import profile

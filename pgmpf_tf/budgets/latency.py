@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -16,116 +15,9 @@ import numpy as np
 from pgmpf_tf._checks import check_path, received
 from pgmpf_tf._files import write_text
 from pgmpf_tf.budgets.segments import GATHERS, Segment, gather_family
-
-Point = tuple[float, float, float]
-"""Channels in, channels out, milliseconds."""
-
-STEPS = (1, 8, 16, 32, 64)
-"""The widths of stairs that a kernel may have, in channels."""
+from pgmpf_tf.budgets.times import Point, Times
 
 _VERSION = 1
-# A stair is believed in if it leaves this part of a straight line's error at most.
-_CONVINCING = 0.8
-
-
-@dataclass(frozen=True)
-class Times:
-    """The times of one family of segments, measured at some widths.
-
-    Kernels work on whole tiles of output channels, so that time is a staircase of the
-    width. Between stairs that were measured their heights are interpolated; a stair
-    is never smoothed over.
-
-    Attributes:
-        points: what was measured.
-    """
-
-    points: tuple[Point, ...]
-
-    @functools.cached_property
-    def step(self) -> int:
-        """How many output channels a stair has: the number that fits the times best.
-
-        It is 1 where time goes evenly.
-        """
-        if len({out for _, out, _ in self.points}) < 6:
-            return 1
-        errors = [self._error(step) for step in STEPS]
-        best = int(np.argmin(errors))
-        return STEPS[best] if errors[best] < _CONVINCING * errors[0] else 1
-
-    def _error(self, step: int) -> float:
-        """How far the times are, relatively, from a plane over stairs of a width."""
-        into, out, time = np.array(self.points).T
-        stairs = np.ceil(out / step) * step
-        terms = np.stack([np.ones_like(into), into, stairs, into * stairs], axis=1)
-        terms = terms / time[:, None]
-        found = np.linalg.lstsq(terms, np.ones_like(time), rcond=None)[0]
-        return float(np.sum((terms @ found - 1) ** 2))
-
-    @functools.cached_property
-    def _levels(self) -> dict[float, list[tuple[float, float]]]:
-        """For each number of output channels, numbers of input channels and times."""
-        levels: dict[float, list[tuple[float, float]]] = {}
-        for into, out, time in sorted(self.points):
-            levels.setdefault(out, []).append((into, time))
-        return dict(sorted(levels.items()))
-
-    def at(self, width_in: float, width_out: float, input_step: int = 1) -> float:
-        """Milliseconds at a width; exact where that was measured.
-
-        Args:
-            width_in: the number of input channels.
-            width_out: the number of output channels.
-            input_step: of what number of input channels a multiple is another matter
-                than what is none: the one does not tell the time of the other.
-        """
-        if not self.points:
-            return 0.0
-        levels = {
-            out: _line(
-                width_in, *zip(*_alike(width_in, found, input_step), strict=True)
-            )
-            for out, found in self._levels.items()
-        }
-        stair = math.ceil(width_out / self.step)
-        stairs: dict[int, list[float]] = {}
-        for out in levels:
-            stairs.setdefault(math.ceil(out / self.step), []).append(out)
-        if stair in stairs and self.step > 1:
-            outs = stairs[stair]
-            return float(np.interp(width_out, outs, [levels[out] for out in outs]))
-        # The highest width on a stair stands for it.
-        tops = [outs[-1] for outs in stairs.values()]
-        positions = [number * self.step for number in stairs]
-        where = width_out if self.step == 1 else stair * self.step
-        return _line(where, positions, [levels[top] for top in tops])
-
-
-def _alike(
-    width: float, found: Sequence[tuple[float, float]], step: int
-) -> Sequence[tuple[float, float]]:
-    """The measurements at widths of the same kind; all if there are fewer than two."""
-    whole = width % step == 0
-    alike = [pair for pair in found if (pair[0] % step == 0) == whole]
-    return alike if len(alike) > 1 or width in dict(alike) else found
-
-
-def _line(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Linear interpolation, which goes on straight at the ends but not below 0.
-
-    How steeply is told by points that are half of the width apart: between neighbors
-    like 64 and 65 channels there is nothing but the noise of two measurements.
-    """
-    if len(xs) == 1 or xs[0] <= x <= xs[-1]:
-        return float(np.interp(x, xs, ys))
-    half = (xs[-1] - xs[0]) / 2
-    if x < xs[0]:
-        end, other = 0, next(i for i, at in enumerate(xs) if at - xs[0] >= half)
-    else:
-        end, other = -1, max(i for i, at in enumerate(xs) if xs[-1] - at >= half)
-    slope = (ys[other] - ys[end]) / (xs[other] - xs[end])
-    return max(0.0, ys[end] + slope * (x - xs[end]))
 
 
 @dataclass(frozen=True)
@@ -175,7 +67,9 @@ class LatencyTable:
                     "`python -m pgmpf_tf measure` on this model. Received: a table "
                     f"without {segment.family}"
                 )
-            total += times.at(segment.width_in, segment.width_out, self.input_step)
+            total += times.at(
+                segment.width_in, segment.width_out, segment.inside, self.input_step
+            )
         known = sorted(self.networks.get(network, ()))
         if not known:
             return total
@@ -278,10 +172,10 @@ class LatencyTable:
 
 
 def _point(values: Sequence[float]) -> Point:
-    into, out, time = map(float, values)
-    if not (into >= 0 and out >= 0 and time > 0 and math.isfinite(into + out + time)):
+    point = Point(*map(float, values))
+    if min(point) < 0 or point.milliseconds == 0 or not math.isfinite(sum(point)):
         raise ValueError(f"a point is {values!r}")
-    return into, out, time
+    return point
 
 
 def _step(value: Any) -> int:

@@ -37,12 +37,14 @@ class Segment:
             configurations, and their shapes in the whole network.
         width_in: how many channels it reads, of all its inputs.
         width_out: how many channels it makes.
+        inside: how many channels it has that neither tells of; see `Rule.inside`.
         steps: the calls; none for what compaction inserts.
     """
 
     family: str
     width_in: float
     width_out: float
+    inside: float = 0.0
     steps: tuple[Step, ...] = field(default=(), compare=False)
 
 
@@ -114,6 +116,7 @@ class Segments:
                 self._families[place],
                 _width(reads, chain[0].node.inputs),
                 _width(makes, chain[-1].node.outputs),
+                sum(step.rule.inside(step.node, _sizes(step)) for step in chain),
                 tuple(chain),
             )
         yield from _gathers(self._graph, steps)

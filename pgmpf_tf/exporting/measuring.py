@@ -23,24 +23,26 @@ from pgmpf_tf._checks import (
     received,
 )
 from pgmpf_tf.budgets.costs import CostModel
-from pgmpf_tf.budgets.latency import LatencyTable, Point, Times
+from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.segments import Segment
+from pgmpf_tf.budgets.times import Point, Times
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.graph import Graph, functional_of
 from pgmpf_tf.channels.units import Analysis
 from pgmpf_tf.compaction import compact_as, rebuild_part
+from pgmpf_tf.exporting.designs import (
+    TURNS,
+    designs,
+    removed_when,
+    spread,
+    thinned,
+)
 from pgmpf_tf.exporting.formats.onnx_parts import OnnxParts
 from pgmpf_tf.exporting.formats.parts import Parts
 from pgmpf_tf.exporting.formats.saved_model_parts import SavedModelParts
 from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
 from pgmpf_tf.inserting import Inserting
 
-# How many widths of a group are tried, and how often beside others of other groups.
-# Branches that keep channels of their own are wanted for what keeps them apart only.
-_LEVELS = 11
-_TURNS = {"grouped": 5, "independent": 1}
-_WIDTHS_IN = 4
-_WIDTHS_OUT = 16
 # What groups keep in the networks that are timed as a whole.
 _WHOLE = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
 # So many parts of the whole network are timed again beside all others.
@@ -185,32 +187,20 @@ class _Run:
     def _segments(self, progress: Progress) -> list[Segment]:
         """What is to be timed."""
         found: dict[Segment, Segment] = {}
-        for coupling, turns in _TURNS.items():
+        for coupling, turns in TURNS.items():
             analysis = analyze(self._model, coupling=coupling)
             costs = CostModel(self._model, analysis)
-            designs = list(_designs(analysis, turns))
-            task = progress.add_task(f"parts, {coupling}", total=len(designs))
-            for removed in designs:
+            networks = list(designs(analysis, turns))
+            task = progress.add_task(f"parts, {coupling}", total=len(networks))
+            for removed in networks:
                 for segment in costs.segments(removed):
                     found.setdefault(segment, segment)
                 progress.advance(task)
         families: dict[str, list[Segment]] = {}
         for segment in found:
             families.setdefault(segment.family, []).append(segment)
-        return [s for family in families.values() for s in self._thinned(family)]
-
-    def _thinned(self, segments: Sequence[Segment]) -> Iterator[Segment]:
-        """A few widths in for each of some widths out, the extremes among them."""
-        outs: dict[float, list[Segment]] = {}
-        for segment in segments:
-            outs.setdefault(segment.width_out, []).append(segment)
-        for out in _spread(sorted(outs), _WIDTHS_OUT):
-            kinds: dict[bool, list[Segment]] = {}
-            for segment in sorted(outs[out], key=lambda s: s.width_in):
-                whole = segment.width_in % self._table.input_step == 0
-                kinds.setdefault(whole, []).append(segment)
-            for found in kinds.values():
-                yield from _spread(found, max(2, _WIDTHS_IN // len(kinds)))
+        step = self._table.input_step
+        return [s for family in families.values() for s in thinned(family, step)]
 
     def _time(self, segments: Sequence[Segment]) -> None:
         models: list[keras.Model | None] = [
@@ -222,7 +212,8 @@ class _Run:
         for segment, model in zip(segments, models, strict=True):
             time = 0.0 if model is None else next(times)
             if time > 0.0:
-                point = (segment.width_in, segment.width_out, time)
+                sizes = segment.width_in, segment.width_out
+                point = Point(*sizes, time, segment.inside)
                 points[segment.family].append(point)
         self._table = self._table.with_times(
             {family: Times(tuple(found)) for family, found in points.items()}
@@ -238,11 +229,10 @@ class _Run:
             if (model := _model_of(self._costs.graph, segment)) is not None
         }
         known = [s for s in whole if s.family in self._table.times]
-        chosen = _spread(known or [*whole], _YARDSTICK)
+        chosen = spread(known or [*whole], _YARDSTICK)
         models = [whole[segment] for segment in chosen]
         if known:
-            points = [(self._table.times[s.family], s) for s in chosen]
-            times = [found.at(s.width_in, s.width_out) for found, s in points]
+            times = [self._table.milliseconds([segment]) for segment in chosen]
         else:
             times = self._timed(models)
         # What the runtime does not run by itself is no measure.
@@ -280,7 +270,7 @@ class _Run:
         task = progress.add_task("timing whole networks", total=len(_WHOLE) + 1)
         for kept in _WHOLE:
             counts = [round(kept * len(g.units)) or 1 for g in self._analysis.groups]
-            removed = _removed(self._analysis, counts)
+            removed = removed_when(self._analysis, counts)
             small.append(compact_as(self._model, costs.without(removed)))
             totals.append(self._table.milliseconds(costs.segments(removed)))
             progress.advance(task)
@@ -290,59 +280,6 @@ class _Run:
         networks = {**self._table.networks, costs.parts.network: pairs}
         self._table = dataclasses.replace(self._table, networks=networks)
         self._table.save(self._file)
-
-
-def _designs(analysis: Analysis, turns: int) -> Iterator[np.ndarray]:
-    """Networks in which each group has each of its widths, beside several of others.
-
-    In a turn every group goes through its widths, from a start of its own: the first
-    time all from the narrowest, then from any.
-
-    Args:
-        analysis: the groups.
-        turns: how many.
-
-    Yields:
-        Which units are gone.
-    """
-    levels = [_levels(len(group.units)) for group in analysis.groups]
-    starts = np.random.default_rng(0).integers(_LEVELS, size=(turns, len(levels)))
-    starts[0] = 0
-    for start in starts:
-        for turn in range(_LEVELS):
-            counts = [
-                known[(turn + first) % _LEVELS * len(known) // _LEVELS]
-                for known, first in zip(levels, start, strict=True)
-            ]
-            yield _removed(analysis, counts)
-
-
-def _levels(count: int) -> list[int]:
-    """How many units of a group to keep: at the edges of the stairs that may be."""
-    unit = next((n for n in (32, 16, 8, 4) if count >= 3 * n), 1)
-    found = {count}
-    for part in (1 / 8, 1 / 4, 1 / 2, 3 / 4):
-        top = max(unit, round(part * count / unit) * unit)
-        found |= {top, top + 1}
-        if part == 1 / 2:
-            found |= {top + unit // 2, top + unit // 2 + 1}
-    return sorted(level for level in found if level <= count)
-
-
-def _removed(analysis: Analysis, counts: Sequence[int]) -> np.ndarray:
-    """Which units are gone when groups keep so many: in each group random ones."""
-    generator = np.random.default_rng(0)
-    removed = np.zeros(analysis.unit_count, bool)
-    for group, kept in zip(analysis.groups, counts, strict=True):
-        removed[generator.permutation(group.units)[kept:]] = True
-    return removed
-
-
-def _spread(values: list, count: int) -> list:  # type: ignore[type-arg]
-    if len(values) <= count:
-        return values
-    places = np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))
-    return [values[place] for place in places]
 
 
 def _chunks(segments: Sequence[Segment]) -> Iterator[list[Segment]]:

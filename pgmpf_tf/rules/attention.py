@@ -297,13 +297,17 @@ class MultiHeadAttention(Rule):
         read_by_target = sum(
             size for part, size in weights.items() if part not in (_KEY, _VALUE)
         )
-        kernel = f"{_OUTPUT}._kernel"
-        shape = sizes.weights.get(kernel, part_of(layer, kernel).shape)
         return (
             targets * read_by_target
             + sources * (weights[_KEY] + weights[_VALUE])
-            + count(shape[:1]) * targets * span * self.head_size(layer)
+            + self.inside(node, sizes) * targets * span * self.head_size(layer)
         )
+
+    def inside(self, node: Node, sizes: Sizes) -> int:
+        """Its query heads."""
+        kernel = f"{_OUTPUT}._kernel"
+        shape = sizes.weights.get(kernel, part_of(node.operation, kernel).shape)
+        return count(shape[:1])
 
 
 class GroupQueryAttention(MultiHeadAttention):

@@ -192,6 +192,15 @@ class Rule(abc.ABC):
         weights = getattr(node.operation, "weights", ())
         return None if any(len(w.shape) > 1 for w in weights) else 0
 
+    def inside(self, node: Node, sizes: Sizes) -> int:
+        """How many channels a call has that neither inputs nor outputs tell of.
+
+        Args:
+            node: the call.
+            sizes: how large it is, or will be.
+        """
+        return 0
+
 
 class Barrier(Rule):
     """An operation without a rule: all channels go in, all come out.

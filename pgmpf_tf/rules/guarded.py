@@ -61,6 +61,9 @@ class Guarded(Rule):
     def macs(self, node: Node, sizes: Sizes) -> int | None:
         return _guarded(node, lambda: self.rule.macs(node, sizes))
 
+    def inside(self, node: Node, sizes: Sizes) -> int:
+        return _guarded(node, lambda: self.rule.inside(node, sizes))
+
 
 def _guarded(node: Node, ask: Callable[[], T]) -> T:
     try:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 
-from pgmpf_tf.budgets.latency import LatencyTable, Times
+from pgmpf_tf.budgets.latency import LatencyTable
+from pgmpf_tf.budgets.times import Point, Times
 
 STAIR = 16
 _OUTS = [out for top in range(STAIR, 161, STAIR) for out in (top - STAIR + 1, top)]
@@ -23,8 +24,10 @@ class Everywhere(Mapping):
     """
 
     def __init__(self, time, gather=None, outs=_OUTS):
-        self._parts = Times(tuple((i, o, time(i, o)) for i in (1, 160) for o in outs))
-        self._gathers = self._parts if gather is None else Times(((1, 1, gather),))
+        self._parts = Times(
+            tuple(Point(i, o, time(i, o)) for i in (1, 160) for o in outs)
+        )
+        self._gathers = self._parts if gather is None else Times((Point(1, 1, gather),))
 
     def __getitem__(self, family):
         return self._gathers if "gather" in json.loads(family) else self._parts

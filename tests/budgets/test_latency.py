@@ -3,77 +3,21 @@
 import json
 import math
 
-import numpy as np
 import pytest
 
-from pgmpf_tf.budgets.latency import LatencyTable, Times
+from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.segments import Segment
+from pgmpf_tf.budgets.times import Point, Times
 
-OUTS = [16, 17, 32, 33, 48, 49, 64, 96, 97, 128]
-INS = [8, 16, 64]
-
-
-def stairs(step):
-    def time(into, out):
-        return 0.1 + into * 0.01 * math.ceil(out / step)
-
-    return time
+OUTS = [16, 32, 64, 128]
 
 
-def times(function, outs=OUTS):
-    return Times(tuple((i, o, function(i, o)) for i in INS for o in outs))
+def slope(into, out):
+    return 0.1 + into * 0.01 * out
 
 
-@pytest.mark.parametrize("step", [1, 8, 16, 32])
-def test_exact_where_it_was_measured(step):
-    table = times(stairs(step))
-    for into, out, time in table.points:
-        assert table.at(into, out) == pytest.approx(time, rel=1e-12)
-
-
-@pytest.mark.parametrize("step", [16, 32])
-def test_stairs_between_what_was_measured_are_stairs(step):
-    table = times(stairs(step))
-    assert table.step == step
-    for out in range(1, 129):
-        # Linear in the input's channels, so that what is between them is exact, too.
-        assert table.at(40, out) == pytest.approx(stairs(step)(40, out), rel=1e-9)
-
-
-def test_a_slope_is_no_staircase():
-    table = times(lambda into, out: 0.1 + 0.02 * into + 0.01 * out)
-    assert table.step == 1
-    assert table.at(32, 57) == pytest.approx(0.1 + 0.64 + 0.57, rel=1e-9)
-
-
-def test_noise_makes_no_stairs_and_hides_none():
-    noise = np.random.default_rng(0)
-    for step in (1, 16, 32):
-
-        def noisy(into, out, step=step):
-            return stairs(step)(into, out) * noise.uniform(0.97, 1.03)
-
-        assert times(noisy).step == step
-
-
-def test_one_width_in_is_enough():
-    table = Times(tuple((3, out, stairs(16)(3, out)) for out in OUTS))
-    assert table.at(3, 20) == pytest.approx(stairs(16)(3, 20), rel=1e-12)
-    assert table.at(2, 20) == table.at(3, 20)
-
-
-def test_beyond_the_ends_it_goes_on_and_is_never_negative():
-    table = times(lambda into, out: 0.001 * out, outs=[16, 32, 64])
-    assert table.at(8, 128) == pytest.approx(0.128, rel=1e-9)
-    assert times(lambda i, o: o - 15.9, outs=[16, 32]).at(8, 1) == 0.0
-
-
-def test_the_noise_of_neighbors_does_not_tell_how_it_goes_on():
-    # The two ends of a stair, 64 and 65 and 95 and 96: one of each a bit too fast.
-    near = {64: 1.0, 65: 0.97, 95: 0.97, 96: 1.0}
-    table = Times(tuple((i, 32, 0.01 * i * noise) for i, noise in near.items()))
-    for into in (32, 48, 112, 128):
-        assert table.at(into, 32) == pytest.approx(0.01 * into, rel=0.1)
+def times(function):
+    return Times(tuple(Point(i, o, function(i, o)) for i in (8, 64) for o in OUTS))
 
 
 def by_fours(into, out):
@@ -82,7 +26,7 @@ def by_fours(into, out):
 
 
 def test_multiples_of_inputs_tell_only_of_multiples():
-    points = tuple((i, o, by_fours(i, o)) for i in (4, 5, 32, 33) for o in OUTS)
+    points = tuple(Point(i, o, by_fours(i, o)) for i in (4, 5, 32, 33) for o in OUTS)
     table = a_table(times={"a": Times(points)}, networks={}, input_step=4)
     for into in (4, 8, 9, 16, 17, 30, 32, 40):
         found = table.milliseconds([Segment("a", into, 64)])
@@ -98,7 +42,7 @@ def a_table(**changes):
         "precision": "int8",
         "threads": 2,
         "machine": "x86_64, none",
-        "times": {'{"family": 1}': times(stairs(16))},
+        "times": {'{"family": 1}': times(slope)},
         "networks": {"net": ((10.0, 12.0), (20.0, 20.0))},
     }
     return LatencyTable(**values | changes)
@@ -110,14 +54,23 @@ def test_a_file_gives_back_the_table(tmp_path):
         assert LatencyTable.load(tmp_path / "table.json") == table
 
 
-def test_files_of_before_there_were_steps_of_inputs_are_read():
+def test_files_of_before_there_was_more_to_tell_are_read():
     values = a_table().to_dict()
     del values["input_step"]
+    for entry in values["times"]:
+        entry["points"] = [point[:3] for point in entry["points"]]
     assert LatencyTable.from_dict(values) == a_table()
 
 
+def test_what_a_part_has_inside_tells_its_time():
+    points = [Point(8, 16, 1.0 * heads, heads) for heads in (1, 2, 4)]
+    table = a_table(times={"a": Times(tuple(points))})
+    for heads in (1, 2, 3, 4):
+        assert table.milliseconds([Segment("a", 8, 16, heads)]) == heads
+
+
 def test_whole_networks_correct_the_sum():
-    table = a_table(times={"a": Times(((1, 1, 5.0),))})
+    table = a_table(times={"a": Times((Point(1, 1, 5.0),))})
     parts = [Segment("a", 1, 1)] * 3
     assert table.milliseconds(parts) == 15.0
     assert table.milliseconds(parts, "another") == 15.0
@@ -135,10 +88,10 @@ def test_what_is_inserted_is_told_by_another_kind_of_it():
     def family(kind, axis=3):
         return f'{{"axis": {axis}, "gather": "{kind}", "shape": [8, 8, 16]}}'
 
-    seen = {family("take"): Times(((8, 4, 1.0),)), family("scatter"): times(stairs(1))}
+    seen = {family("take"): Times((Point(8, 4, 1.0),)), family("scatter"): times(slope)}
     table = a_table(times=seen)
     found = table.milliseconds([Segment(family("pad"), 16, 32)])
-    assert found == pytest.approx(stairs(1)(16, 32), rel=1e-12)
+    assert found == pytest.approx(slope(16, 32), rel=1e-12)
     assert table.milliseconds([Segment(family("take"), 8, 4)]) == 1.0
     with pytest.raises(ValueError, match="a table without"):
         table.milliseconds([Segment(family("pad", axis=2), 16, 32)])
@@ -162,6 +115,8 @@ def broken(**changes):
         broken(times=[{"family": 1, "points": [[1, 2, 0.0]]}]),
         broken(times=[{"family": 1, "points": [[1, 2, math.nan]]}]),
         broken(times=[{"family": 1, "points": [[1, -2, 1.0]]}]),
+        broken(times=[{"family": 1, "points": [[1, 2, 1.0, -1]]}]),
+        broken(times=[{"family": 1, "points": [[1, 2, 1.0, 0, 0]]}]),
         broken(networks=[1]),
     ],
 )

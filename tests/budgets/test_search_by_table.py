@@ -8,7 +8,8 @@ from keras import layers
 import pgmpf_tf
 from pgmpf_tf import Budget
 from pgmpf_tf.budgets.costs import CostModel
-from pgmpf_tf.budgets.latency import LatencyTable, Times
+from pgmpf_tf.budgets.latency import LatencyTable
+from pgmpf_tf.budgets.times import Point, Times
 from pgmpf_tf.channels.analysis import analyze
 from tests.budgets.made_up_times import table
 from tests.budgets.test_search import Measured, network
@@ -153,7 +154,7 @@ def measured(model):
             np.zeros(analysis.unit_count, bool)
         )
     }
-    points = ((1.0, 1.0, 1.0), (64.0, 64.0, 64.0))
+    points = (Point(1.0, 1.0, 1.0), Point(64.0, 64.0, 64.0))
     times = dict.fromkeys(families, Times(points))
     return LatencyTable("tflite", "float32", 1, "nowhere", times)
 

@@ -10,7 +10,7 @@ from keras import layers
 import pgmpf_tf
 from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.channels.analysis import analyze
-from pgmpf_tf.exporting import measuring
+from pgmpf_tf.exporting import designs, measuring
 from pgmpf_tf.exporting.formats.parts import Parts
 from tests.graphs import randomize
 
@@ -76,10 +76,10 @@ def test_parts_are_measured_at_the_edges_of_stairs(tmp_path, runtime):
         if families[family].get("inputs") == [[6, 6, 48]]
         and len(families[family]["calls"]) == 2
     )
-    outs = {out for _, out, _ in branch.points}
+    outs = {out for _, out, *_ in branch.points}
     assert {16, 17, 32, 33, 48} <= outs
-    assert all(len({i for i, o, _ in branch.points if o == out}) == 1 for out in outs)
-    for into, out, time in branch.points:
+    assert all(len({i for i, o, *_ in branch.points if o == out}) == 1 for out in outs)
+    for into, out, time, _ in branch.points:
         assert time == 36 * (into + out)
 
 
@@ -94,9 +94,9 @@ def test_where_multiples_of_inputs_matter_both_kinds_are_measured(
         for family, times in table.times.items()
         if '"inputs": [[6, 6, 48]' in family and len(json.loads(family)["calls"]) == 2
     )
-    assert {into % 4 == 0 for into, _, _ in branch.points} == {True, False}
-    for out in {out for _, out, _ in branch.points}:
-        ins = [into for into, other, _ in branch.points if other == out]
+    assert {into % 4 == 0 for into, *_ in branch.points} == {True, False}
+    for out in {out for _, out, *_ in branch.points}:
+        ins = [into for into, other, *_ in branch.points if other == out]
         assert len(ins) == len(set(ins)) <= 4
 
 
@@ -176,17 +176,6 @@ def test_a_machine_that_gets_slower_makes_no_difference(tmp_path, runtime, monke
         np.testing.assert_allclose(wider.times[family].points, times.points)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 12, 17, 64, 100, 2048])
-def test_widths_are_at_the_edges_and_never_too_many(count):
-    levels = measuring._levels(count)
-    assert levels[-1] == count
-    assert levels[0] >= 1
-    assert len(levels) <= measuring._LEVELS
-    assert len(levels) >= min(count, 4)
-    edges = [n for n in levels if n % 16 == 0 and n + 1 in levels]
-    assert edges or count < 32
-
-
 def test_open_sizes_are_refused(tmp_path):
     image = keras.Input((None, None, 3))
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
@@ -215,7 +204,7 @@ def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
 
     monkeypatch.setattr(Counting, "times", refusing)
     monkeypatch.setattr(measuring, "_CHUNK", 1)
-    monkeypatch.setattr(measuring, "_LEVELS", 1)
+    monkeypatch.setattr(designs, "LEVELS", 1)
     with pytest.warns(UserWarning, match=r"add.* is not counted: no Add here"):
         table = measured(tmp_path / "table.json")
     assert sum(not times.points for times in table.times.values()) == 1
@@ -225,8 +214,8 @@ def test_parts_that_do_not_run_alone_are_named_and_count_as_nothing(
     "runtime", ["tflite", "onnx", pytest.param("saved_model", marks=pytest.mark.slow)]
 )
 def test_a_budget_is_met_by_the_table_of_each_runtime(tmp_path, monkeypatch, runtime):
-    monkeypatch.setattr(measuring, "_LEVELS", 4)
-    monkeypatch.setattr(measuring, "_TURNS", {"grouped": 1})
+    monkeypatch.setattr(designs, "LEVELS", 4)
+    monkeypatch.setattr(measuring, "TURNS", {"grouped": 1})
 
     def plain():
         # So large that what a call costs, on a busy machine too, is next to nothing.

@@ -1,0 +1,55 @@
+"""Which widths are measured: at the edges of tiles, of every kind, and not too many."""
+
+import keras
+import pytest
+from keras import layers
+
+from pgmpf_tf.budgets.costs import CostModel
+from pgmpf_tf.budgets.segments import Segment
+from pgmpf_tf.channels.analysis import analyze
+from pgmpf_tf.exporting import designs
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 12, 17, 64, 100, 2048])
+def test_widths_are_at_the_edges_and_never_too_many(count):
+    levels = designs.levels_of(count)
+    assert levels[-1] == count
+    assert levels[0] >= 1
+    assert len(levels) <= designs.LEVELS
+    assert len(levels) >= min(count, 4)
+    edges = [n for n in levels if n % 16 == 0 and n + 1 in levels]
+    assert edges or count < 32
+    kinds = {(n % 32 >= 16, n % 16 != 0) for n in levels}
+    assert len(kinds) == 4 or count < 96
+
+
+def test_a_few_of_each_number_of_channels_inside_are_timed():
+    segments = [
+        Segment("a", into, out, inside)
+        for inside in range(1, 13)
+        for into in range(8, 80, 8)
+        for out in (8, 16)
+    ]
+    found = list(designs.thinned(segments, input_step=1))
+    insides = {segment.inside for segment in found}
+    assert {1, 12} < insides
+    assert len(insides) == 4
+    for inside in insides:
+        ends = [(s.width_in, s.width_out) for s in found if s.inside == inside]
+        assert {(8, 8), (72, 8), (8, 16), (72, 16)} < set(ends)
+        assert len(ends) == 6
+
+
+def test_heads_of_attention_are_what_is_inside():
+    x = keras.Input((6, 12))
+    y = layers.MultiHeadAttention(4, 3)(x, x)
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(8)(y)))
+    analysis = analyze(model)
+    costs = CostModel(model, analysis)
+    heads = {
+        segment.inside
+        for removed in designs.designs(analysis, 1)
+        for segment in costs.segments(removed)
+        if "MultiHeadAttention" in segment.family
+    }
+    assert heads == {1, 2, 3, 4}
