@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from pgmpf_tf._checks import check_path, received
 from pgmpf_tf._files import write_text
 from pgmpf_tf.budgets.segments import GATHERS, Segment, gather_family
 from pgmpf_tf.budgets.times import Point, Times
+from pgmpf_tf.budgets.whole import Whole, whole_of
 
 _VERSION = 1
 
@@ -24,8 +23,8 @@ _VERSION = 1
 class LatencyTable:
     """What the parts of a network take on a runtime; `pgmpf_tf.measure` makes it.
 
-    Parts are timed one by one. Together they take a little more or less, as caches
-    have it: whole networks that were timed beside them tell how much.
+    Parts are timed one by one. Together they take more, as caches have it: whole
+    networks that were timed beside them tell how much.
 
     Attributes:
         runtime: the software, such as `"tflite"`.
@@ -33,8 +32,8 @@ class LatencyTable:
         threads: how many threads it used.
         machine: the processor that it ran on.
         times: by the family of segments.
-        networks: by what tells a network from others, pairs of milliseconds: the sum
-            of its segments, and what it took as a whole, at some widths.
+        networks: by what tells a network from others, what it took as a whole at some
+            widths.
         input_step: of how many input channels kernels take multiples in another way.
     """
 
@@ -43,9 +42,7 @@ class LatencyTable:
     threads: int
     machine: str
     times: Mapping[str, Times] = field(default_factory=dict)
-    networks: Mapping[str, tuple[tuple[float, float], ...]] = field(
-        default_factory=dict
-    )
+    networks: Mapping[str, tuple[Whole, ...]] = field(default_factory=dict)
     input_step: int = 1
 
     def milliseconds(self, segments: Iterable[Segment], network: str = "") -> float:
@@ -58,24 +55,23 @@ class LatencyTable:
         Raises:
             ValueError: a part has not been measured.
         """
-        total = 0.0
-        for segment in segments:
-            times = self._times_of(segment.family)
-            if times is None:
-                raise ValueError(
-                    "`latency_table` must hold all that the network consists of: run "
-                    "`python -m pgmpf_tf measure` on this model. Received: a table "
-                    f"without {segment.family}"
-                )
-            total += times.at(
-                segment.width_in, segment.width_out, segment.inside, self.input_step
+        return self.whole([*segments], network).milliseconds
+
+    def whole(self, segments: Sequence[Segment], network: str = "") -> Whole:
+        """What a network takes, and what tells it; see `milliseconds`."""
+        parts = sum(map(self._milliseconds, segments))
+        return whole_of(segments, parts, self.networks.get(network, ()))
+
+    def _milliseconds(self, segment: Segment) -> float:
+        times = self._times_of(segment.family)
+        if times is None:
+            raise ValueError(
+                "`latency_table` must hold all that the network consists of: run "
+                "`python -m pgmpf_tf measure` on this model. Received: a table "
+                f"without {segment.family}"
             )
-        known = sorted(self.networks.get(network, ()))
-        if not known:
-            return total
-        sums = [parts for parts, _ in known]
-        ratios = [whole / parts for parts, whole in known]
-        return total * float(np.interp(total, sums, ratios))
+        sizes = segment.width_in, segment.width_out, segment.inside
+        return times.at(*sizes, input_step=self.input_step)
 
     def _times_of(self, family: str) -> Times | None:
         """The times of a family; of what compaction inserts, of any kind there is.
@@ -142,8 +138,8 @@ class LatencyTable:
                     for entry in values["times"]
                 },
                 {
-                    str(key): tuple((float(a), float(b)) for a, b in pairs)
-                    for key, pairs in values["networks"].items()
+                    str(key): tuple(map(_whole, found))
+                    for key, found in values["networks"].items()
                 },
                 _step(values.get("input_step", 1)),
             )
@@ -176,6 +172,13 @@ def _point(values: Sequence[float]) -> Point:
     if min(point) < 0 or point.milliseconds == 0 or not math.isfinite(sum(point)):
         raise ValueError(f"a point is {values!r}")
     return point
+
+
+def _whole(values: Sequence[float]) -> Whole:
+    whole = Whole(*map(float, values))
+    if min(whole) < 0 or whole.milliseconds == 0 or not math.isfinite(sum(whole)):
+        raise ValueError(f"a network is {values!r}")
+    return whole
 
 
 def _step(value: Any) -> int:

@@ -39,6 +39,7 @@ class Segment:
         width_out: how many channels it makes.
         inside: how many channels it has that neither tells of; see `Rule.inside`.
         steps: the calls; none for what compaction inserts.
+        entries: of its weights.
     """
 
     family: str
@@ -46,6 +47,7 @@ class Segment:
     width_out: float
     inside: float = 0.0
     steps: tuple[Step, ...] = field(default=(), compare=False)
+    entries: int = field(default=0, compare=False)
 
 
 class Segments:
@@ -118,6 +120,7 @@ class Segments:
                 _width(makes, chain[-1].node.outputs),
                 sum(step.rule.inside(step.node, _sizes(step)) for step in chain),
                 tuple(chain),
+                sum(_entries(step) for step in chain),
             )
         yield from _gathers(self._graph, steps)
 
@@ -154,6 +157,14 @@ def _config(operation: Any) -> dict[str, Any]:
 
 def _size(tensor: Tensor) -> list[int | None]:
     return list((tensor.size or tensor.shape)[1:])
+
+
+def _entries(step: Step) -> int:
+    assert step.rebuilt is not None  # the last walk of the elimination sets it
+    if step.rebuilt.weights is None:
+        weights = getattr(step.node.operation, "weights", ())
+        return sum(math.prod(weight.shape) for weight in weights)
+    return sum(int(value.size) for value in step.rebuilt.weights.values())
 
 
 def _sizes(step: Step) -> Sizes:

@@ -26,6 +26,7 @@ from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.segments import Segment
 from pgmpf_tf.budgets.times import Point, Times
+from pgmpf_tf.budgets.whole import Whole
 from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.channels.graph import Graph, functional_of
 from pgmpf_tf.channels.units import Analysis
@@ -44,7 +45,7 @@ from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
 from pgmpf_tf.inserting import Inserting
 
 # What groups keep in the networks that are timed as a whole.
-_WHOLE = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25)
+_WHOLE = {"grouped": (1.0, 0.8, 0.6, 0.4, 0.25), "independent": (0.8, 0.6, 0.35)}
 # So many parts of the whole network are timed again beside all others.
 _YARDSTICK = 5
 
@@ -265,19 +266,26 @@ class _Run:
         return [faster * time for time in wholes], [faster * time for time in found]
 
     def _whole(self, progress: Progress) -> None:
-        costs = self._costs
-        small, totals = [], []
-        task = progress.add_task("timing whole networks", total=len(_WHOLE) + 1)
-        for kept in _WHOLE:
-            counts = [round(kept * len(g.units)) or 1 for g in self._analysis.groups]
-            removed = removed_when(self._analysis, counts)
-            small.append(compact_as(self._model, costs.without(removed)))
-            totals.append(self._table.milliseconds(costs.segments(removed)))
-            progress.advance(task)
+        small: list[keras.Model] = []
+        found: list[Whole] = []
+        count = sum(map(len, _WHOLE.values()))
+        task = progress.add_task("timing whole networks", total=count + 1)
+        for coupling, parts in _WHOLE.items():
+            analysis = analyze(self._model, coupling=coupling)
+            costs = CostModel(self._model, analysis)
+            for kept in parts:
+                counts = [round(kept * len(g.units)) or 1 for g in analysis.groups]
+                removed = removed_when(analysis, counts)
+                small.append(compact_as(self._model, costs.without(removed)))
+                found.append(self._table.whole([*costs.segments(removed)]))
+                progress.advance(task)
         times, _ = self._as_fast(small, ())
         progress.advance(task)
-        pairs = tuple(zip(totals, times, strict=True))
-        networks = {**self._table.networks, costs.parts.network: pairs}
+        known = tuple(
+            whole._replace(milliseconds=time)
+            for whole, time in zip(found, times, strict=True)
+        )
+        networks = {**self._table.networks, self._costs.parts.network: known}
         self._table = dataclasses.replace(self._table, networks=networks)
         self._table.save(self._file)
 

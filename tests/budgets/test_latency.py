@@ -8,6 +8,7 @@ import pytest
 from pgmpf_tf.budgets.latency import LatencyTable
 from pgmpf_tf.budgets.segments import Segment
 from pgmpf_tf.budgets.times import Point, Times
+from pgmpf_tf.budgets.whole import Whole
 
 OUTS = [16, 32, 64, 128]
 
@@ -43,7 +44,7 @@ def a_table(**changes):
         "threads": 2,
         "machine": "x86_64, none",
         "times": {'{"family": 1}': times(slope)},
-        "networks": {"net": ((10.0, 12.0), (20.0, 20.0))},
+        "networks": {"net": (Whole(10, 13, 100), Whole(20, 26, 200), Whole(5, 5.5))},
     }
     return LatencyTable(**values | changes)
 
@@ -59,7 +60,9 @@ def test_files_of_before_there_was_more_to_tell_are_read():
     del values["input_step"]
     for entry in values["times"]:
         entry["points"] = [point[:3] for point in entry["points"]]
-    assert LatencyTable.from_dict(values) == a_table()
+    values["networks"] = {"net": [[10.0, 12.0], [20.0, 24.0]]}
+    known = {"net": (Whole(10.0, 12.0), Whole(20.0, 24.0))}
+    assert LatencyTable.from_dict(values) == a_table(networks=known)
 
 
 def test_what_a_part_has_inside_tells_its_time():
@@ -71,12 +74,11 @@ def test_what_a_part_has_inside_tells_its_time():
 
 def test_whole_networks_correct_the_sum():
     table = a_table(times={"a": Times((Point(1, 1, 5.0),))})
-    parts = [Segment("a", 1, 1)] * 3
+    parts = [Segment("a", 1, 1, steps=("a call",), entries=50)] * 3
     assert table.milliseconds(parts) == 15.0
     assert table.milliseconds(parts, "another") == 15.0
-    # Halfway between the ratios 1.2 and 1.
-    assert table.milliseconds(parts, "net") == pytest.approx(15.0 * 1.1, rel=1e-12)
-    assert table.milliseconds(parts[:2], "net") == pytest.approx(12.0, rel=1e-12)
+    # A tenth more, and a fiftieth for each weight.
+    assert table.milliseconds(parts, "net") == pytest.approx(16.5 + 3.0, rel=5e-3)
 
 
 def test_a_part_that_was_not_measured_is_an_error():
@@ -118,6 +120,9 @@ def broken(**changes):
         broken(times=[{"family": 1, "points": [[1, 2, 1.0, -1]]}]),
         broken(times=[{"family": 1, "points": [[1, 2, 1.0, 0, 0]]}]),
         broken(networks=[1]),
+        broken(networks={"net": [[1.0]]}),
+        broken(networks={"net": [[1.0, 0.0]]}),
+        broken(networks={"net": [[1.0, 2.0, -1.0]]}),
     ],
 )
 def test_what_is_no_table_is_refused(values, tmp_path):

@@ -119,7 +119,7 @@ def test_what_is_left_is_predicted(tmp_path, runtime):
     # stem; ReLU and branch are parts of their own, as the stem has two readers.
     expected = 36 * (3 + 41) + 36 * 82 + 36 * 82 + (36 * 82 + 41) + 41 + 4
     assert total == pytest.approx(expected, rel=1e-6), spatial
-    assert table.networks[costs.parts.network][0][1] == 1000.0
+    assert table.networks[costs.parts.network][0].milliseconds == 1000.0
 
 
 def test_what_a_file_holds_is_not_measured_again(tmp_path, runtime):
