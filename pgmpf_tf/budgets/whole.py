@@ -1,9 +1,10 @@
 """What a whole network takes, told by its parts.
 
-A part that is timed alone finds its weights in the caches; in a network that is larger
-than these, weights come from memory each time. And what compaction inserts may tear
-apart what a runtime would have run in one go. Both are proportional to something that
-is known of any network: how many weights it has, and how much is inserted.
+A part that is timed alone finds its weights in the caches. In a network whose weights
+are more than a cache holds the rest comes from memory, each time. And what compaction
+inserts may tear apart what a runtime would have run in one go. Both are proportional to
+something that is known of any network: how many weights there are too many, and how
+much is inserted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy as np
 
 from pgmpf_tf.budgets.segments import Segment
 
-# How much a part that takes what it took alone is believed in, against measurements
-# whose errors are some percent.
-_BELIEF = 0.1
+# How much it is believed in that a part takes what it took alone: as if a network had
+# shown it whose error counts for this part of that of others.
+_BELIEF = 0.3
+# How many sizes of a cache are tried.
+_CACHES = 41
 
 
 class Whole(NamedTuple):
@@ -37,11 +40,6 @@ class Whole(NamedTuple):
     entries: float = 0.0
     insertions: float = 0.0
 
-    @property
-    def sums(self) -> tuple[float, float, float]:
-        """What tells its time: the sums over its parts."""
-        return self.parts, self.entries, self.insertions
-
 
 def whole_of(
     segments: Sequence[Segment], parts: float, known: tuple[Whole, ...]
@@ -57,33 +55,64 @@ def whole_of(
     entries = sum(segment.entries for segment in segments)
     insertions = sum(not segment.steps for segment in segments)
     found = Whole(parts, 0.0, entries, insertions)
-    return found._replace(milliseconds=float(np.dot(_weights(known), found.sums)))
+    return found._replace(milliseconds=_Costs.of(known).milliseconds(found))
 
 
-@functools.lru_cache(maxsize=64)
-def _weights(known: tuple[Whole, ...]) -> np.ndarray:
-    """What a millisecond of parts, an entry and an insertion take: none less than 0.
+class _Costs(NamedTuple):
+    """What tells the time of a network.
 
-    The least squares of relative errors. There are three numbers at most: all ways to
-    have some of them at 0 are tried.
+    Attributes:
+        parts: milliseconds per millisecond of parts.
+        entry: milliseconds for an entry of a weight that the cache does not hold.
+        insertion: milliseconds for each.
+        cached: how many entries the cache holds.
     """
-    whole = np.zeros(3)
-    whole[0] = 1.0
-    if not known:
-        return whole
-    rows = np.array([network.sums for network in known])
+
+    parts: float = 1.0
+    entry: float = 0.0
+    insertion: float = 0.0
+    cached: float = 0.0
+
+    def milliseconds(self, network: Whole) -> float:
+        """The time of a network."""
+        return float(np.dot(self[:3], _sums(network, self.cached)))
+
+    @classmethod
+    @functools.lru_cache(maxsize=64)
+    def of(cls, known: tuple[Whole, ...]) -> _Costs:
+        """The costs, none below 0, that tell measurements best."""
+        if not known:
+            return cls()
+        most = max(network.entries for network in known)
+        sizes = np.linspace(0.0, most, _CACHES) if most else [0.0]
+        fits = (_fit(known, float(cached)) for cached in sizes)
+        _, costs = min(fits, key=lambda fit: fit[0])
+        return costs
+
+
+def _sums(network: Whole, cached: float) -> tuple[float, float, float]:
+    return network.parts, max(0.0, network.entries - cached), network.insertions
+
+
+def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
+    """The least squares of relative errors, none below 0: their sum, and the costs.
+
+    There are three costs: all ways to have some of them at 0 are tried.
+    """
+    rows = np.array([_sums(network, cached) for network in known])
     rows /= np.array([[network.milliseconds] for network in known])
-    wanted = np.append(np.ones(len(rows)), _BELIEF)
-    rows = np.vstack([rows, _BELIEF * whole])
+    rows = np.vstack([rows, [_BELIEF, 0.0, 0.0]])
+    wanted = np.append(np.ones(len(known)), _BELIEF)
     scale = np.abs(rows).max(axis=0)
-    best, least = whole, np.inf
+    fits = []
     for count in (1, 2, 3):
         for some in itertools.combinations(np.flatnonzero(scale), count):
             columns = list(some)
-            found = np.linalg.lstsq(rows[:, columns] / scale[columns], wanted)[0]
-            weights = np.zeros(3)
-            weights[columns] = found / scale[columns]
-            error = float(np.sum((rows @ weights - wanted) ** 2))
-            if (weights >= 0).all() and error < least:
-                best, least = weights, error
-    return best
+            costs = np.zeros(3)
+            scaled = rows[:, columns] / scale[columns]
+            costs[columns] = np.linalg.lstsq(scaled, wanted)[0] / scale[columns]
+            if (costs >= 0).all():
+                error = float(np.sum((rows @ costs - wanted) ** 2))
+                parts, entry, insertion = costs.tolist()
+                fits.append((error, _Costs(parts, entry, insertion, cached)))
+    return min(fits)
