@@ -79,6 +79,32 @@ def test_a_width_does_not_change_the_family():
     assert [part.family for part in small] == whole
 
 
+@pytest.mark.parametrize("coupling", ["grouped", "independent"])
+def test_entries_are_those_of_the_weights_that_are_left(coupling):
+    model = network()
+    analysis = analyze(model, coupling=coupling)
+    costs = CostModel(model, analysis)
+    for kept in (None, 0.5):
+        removed = np.zeros(analysis.unit_count, bool)
+        for group in analysis.groups if kept else ():
+            removed[group.units[round(kept * len(group.units)) :]] = True
+        entries = sum(part.entries for part in costs.segments(removed))
+        assert entries == costs.cost(removed).params
+
+
+def test_heads_of_attention_are_inside():
+    x = keras.Input((6, 12))
+    y = layers.MultiHeadAttention(4, 3)(x, x)
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(8)(y)))
+    heads = next(g for g in analyze(model).groups if len(g.units) == 4)
+    for kept in (4, 3, 1):
+        inside = {
+            "".join(classes(part)): part.inside
+            for part in parts_of(model, {heads.name: kept})
+        }
+        assert inside == {"MultiHeadAttention": kept, "Dense": 0}
+
+
 def test_scatters_of_independent_branches_are_parts():
     kept = {"b0_project": 6, "b1_project": 6}
     parts = parts_of(network(), kept, "independent")

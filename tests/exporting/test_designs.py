@@ -1,12 +1,8 @@
 """Which widths are measured: at the edges of tiles, of every kind, and not too many."""
 
-import keras
 import pytest
-from keras import layers
 
-from pgmpf_tf.budgets.costs import CostModel
 from pgmpf_tf.budgets.segments import Segment
-from pgmpf_tf.channels.analysis import analyze
 from pgmpf_tf.exporting import designs
 
 
@@ -38,18 +34,3 @@ def test_a_few_of_each_number_of_channels_inside_are_timed():
         ends = [(s.width_in, s.width_out) for s in found if s.inside == inside]
         assert {(8, 8), (72, 8), (8, 16), (72, 16)} < set(ends)
         assert len(ends) == 6
-
-
-def test_heads_of_attention_are_what_is_inside():
-    x = keras.Input((6, 12))
-    y = layers.MultiHeadAttention(4, 3)(x, x)
-    model = keras.Model(x, layers.Dense(2)(layers.Dense(8)(y)))
-    analysis = analyze(model)
-    costs = CostModel(model, analysis)
-    heads = {
-        segment.inside
-        for removed in designs.designs(analysis, 1)
-        for segment in costs.segments(removed)
-        if "MultiHeadAttention" in segment.family
-    }
-    assert heads == {1, 2, 3, 4}

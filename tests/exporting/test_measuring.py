@@ -106,6 +106,28 @@ def test_the_scatters_of_independent_branches_are_measured(tmp_path, runtime):
     assert "scatter" in kinds
 
 
+def test_heads_of_attention_are_measured(tmp_path, runtime):
+    x = keras.Input((6, 12))
+    y = layers.MultiHeadAttention(4, 3)(x, x)
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(8)(y)))
+    table = measured(tmp_path / "table.json", model)
+    (attention,) = (t for f, t in table.times.items() if "MultiHeadAttention" in f)
+    assert {point.inside for point in attention.points} == {1, 2, 3, 4}
+
+
+def test_whole_networks_are_timed_with_and_without_insertions(tmp_path, runtime):
+    table = measured(tmp_path / "table.json")
+    (known,) = table.networks.values()
+    model = residual()
+    assert known[0].entries == model.count_params()
+    assert {network.milliseconds for network in known} == {1000.0}
+    inserted = [network.insertions > 0 for network in known]
+    assert any(inserted)
+    assert not inserted[0]
+    # More and less weights with each number of insertions: so their costs are told.
+    assert len({network.entries for network in known}) == len(known)
+
+
 def test_what_is_left_is_predicted(tmp_path, runtime):
     table = measured(tmp_path / "table.json")
     model = residual()
