@@ -72,7 +72,7 @@ def thinned(segments: Sequence[Segment], input_step: int) -> Iterator[Segment]:
     """A few widths in for each of some widths out, the extremes among them.
 
     Args:
-        segments: of one family.
+        segments: of one family, those of the widths that tell most before others.
         input_step: of how many input channels kernels take multiples in another way.
     """
     insides = spread(sorted({segment.inside for segment in segments}), _INSIDE)
@@ -84,7 +84,7 @@ def thinned(segments: Sequence[Segment], input_step: int) -> Iterator[Segment]:
     outs: dict[float, list[Segment]] = {}
     for segment in segments:
         outs.setdefault(segment.width_out, []).append(segment)
-    for out in spread(sorted(outs), _WIDTHS_OUT):
+    for out in sorted([*outs][:_WIDTHS_OUT]):
         kinds: dict[bool, list[Segment]] = {}
         for segment in sorted(outs[out], key=lambda s: s.width_in):
             kinds.setdefault(segment.width_in % input_step == 0, []).append(segment)

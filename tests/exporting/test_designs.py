@@ -34,3 +34,11 @@ def test_a_few_of_each_number_of_channels_inside_are_timed():
         ends = [(s.width_in, s.width_out) for s in found if s.inside == inside]
         assert {(8, 8), (72, 8), (8, 16), (72, 16)} < set(ends)
         assert len(ends) == 6
+
+
+def test_widths_that_other_couplings_have_do_not_push_out_those_at_the_edges():
+    levels = designs.levels_of(128)
+    segments = [Segment("a", 8, out) for out in [*levels, *range(1, 128, 3)]]
+    found = {segment.width_out for segment in designs.thinned(segments, input_step=1)}
+    assert set(levels) <= found
+    assert len(found) <= designs.LEVELS
