@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,3 +113,23 @@ def test_table_pairs_by_seed(tmp_path):
         line for line in means.splitlines() if line.startswith("| int8 | per milli")
     )
     assert "| 52.00 ± 15.56 | 2.00 ± 1.41 |" in row
+
+
+@pytest.mark.parametrize(
+    ("amx", "expected"), [(False, ["refused", False]), (True, [True])]
+)
+def test_amx_is_refused_before_anything_runs(amx, expected, monkeypatch, tmp_path):
+    done = []
+
+    def study(plan, runs_dir, tfds_dir):
+        done.append(plan.amx)
+        return SimpleNamespace(plan=plan)
+
+    given = dict(ways=[], precisions=[], seeds=0, runs_dir=tmp_path, tfds_dir=None)
+    flags = SimpleNamespace(**given, amx=amx, output=tmp_path)
+    monkeypatch.setattr(widths, "flags", SimpleNamespace(FLAGS=flags))
+    monkeypatch.setattr(widths, "refuse_amx", lambda: done.append("refused"))
+    monkeypatch.setattr(widths, "Study", study)
+    monkeypatch.setattr(widths, "write", lambda *_: None)
+    widths.main([])
+    assert done == expected
