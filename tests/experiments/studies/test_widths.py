@@ -125,8 +125,8 @@ def test_amx_is_refused_before_anything_runs(amx, expected, monkeypatch, tmp_pat
         done.append(plan.amx)
         return SimpleNamespace(plan=plan)
 
-    given = dict(ways=[], precisions=[], seeds=0, runs_dir=tmp_path, tfds_dir=None)
-    flags = SimpleNamespace(**given, amx=amx, output=tmp_path)
+    given = {"ways": [], "precisions": [], "seeds": 0, "tfds_dir": None}
+    flags = SimpleNamespace(**given, amx=amx, runs_dir=tmp_path, output=tmp_path)
     monkeypatch.setattr(widths, "flags", SimpleNamespace(FLAGS=flags))
     monkeypatch.setattr(widths, "refuse_amx", lambda: done.append("refused"))
     monkeypatch.setattr(widths, "Study", study)
