@@ -84,12 +84,14 @@ def thinned(segments: Sequence[Segment], input_step: int) -> Iterator[Segment]:
     outs: dict[float, list[Segment]] = {}
     for segment in segments:
         outs.setdefault(segment.width_out, []).append(segment)
-    for out in sorted([*outs][:_WIDTHS_OUT]):
+    chosen = sorted([*outs][:_WIDTHS_OUT])
+    ins = max(_WIDTHS_IN, _WIDTHS_OUT // len(chosen))
+    for out in chosen:
         kinds: dict[bool, list[Segment]] = {}
         for segment in sorted(outs[out], key=lambda s: s.width_in):
             kinds.setdefault(segment.width_in % input_step == 0, []).append(segment)
         for found in kinds.values():
-            yield from spread(found, max(2, _WIDTHS_IN // len(kinds)))
+            yield from spread(found, max(2, ins // len(kinds)))
 
 
 def spread(values: list[Any], count: int) -> list[Any]:

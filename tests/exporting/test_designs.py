@@ -24,7 +24,7 @@ def test_a_few_of_each_number_of_channels_inside_are_timed():
         Segment("a", into, out, inside)
         for inside in range(1, 13)
         for into in range(8, 80, 8)
-        for out in (8, 16)
+        for out in range(8, 176, 8)
     ]
     found = list(designs.thinned(segments, input_step=1))
     insides = {segment.inside for segment in found}
@@ -32,8 +32,8 @@ def test_a_few_of_each_number_of_channels_inside_are_timed():
     assert len(insides) == 4
     for inside in insides:
         ends = [(s.width_in, s.width_out) for s in found if s.inside == inside]
-        assert {(8, 8), (72, 8), (8, 16), (72, 16)} < set(ends)
-        assert len(ends) == 6
+        assert {(8, 8), (72, 8), (8, 168), (72, 168)} < set(ends)
+        assert len(ends) == 3 * designs.LEVELS
 
 
 def test_widths_that_other_couplings_have_do_not_push_out_those_at_the_edges():
@@ -42,3 +42,8 @@ def test_widths_that_other_couplings_have_do_not_push_out_those_at_the_edges():
     found = {segment.width_out for segment in designs.thinned(segments, input_step=1)}
     assert set(levels) <= found
     assert len(found) <= designs.LEVELS
+
+
+def test_where_few_widths_go_out_more_go_in():
+    segments = [Segment("a", into, 10) for into in designs.levels_of(1280)]
+    assert list(designs.thinned(segments, input_step=1)) == segments
