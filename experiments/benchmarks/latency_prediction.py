@@ -62,6 +62,9 @@ SOFTWARE = {
 
 COUPLINGS = ("grouped", "independent")
 
+# The same files take some percent more or less in another series.
+_SERIES = 3
+
 _CONSOLE = Console(stderr=True)
 
 
@@ -159,9 +162,12 @@ def compare(
         if not rows:
             continue
         with _CONSOLE.status(f"{network}, {size}, {precision}, {runtime}, {coupling}"):
-            dense, *times = timer.milliseconds([model, *small])
-        for row, ms in zip(rows, times, strict=True):
-            yield dataclasses.replace(row, dense_ms=dense, ms=ms)
+            series = [timer.milliseconds([model, *small]) for _ in range(_SERIES)]
+        times = np.array(series)
+        dense = float(np.median(times[:, 0]))
+        parts = np.median(times[:, 1:] / times[:, :1], axis=0).tolist()
+        for row, part in zip(rows, parts, strict=True):
+            yield dataclasses.replace(row, dense_ms=dense, ms=part * dense)
 
 
 def _predicted(
@@ -216,7 +222,8 @@ def report(rows: list[Row]) -> str:
         "# Latency, predicted beside measured",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
-        "processor time; lower quartile of alternating turns. The "
+        "processor time; lower quartile of alternating turns, median of "
+        f"{_SERIES} series. The "
         "table of each network was measured before. Error is the predicted part of the "
         "dense network's time by the measured one, less 1.",
         "",

@@ -2,9 +2,10 @@
 
 Kernels compute tiles of output channels, so that time is a staircase of the width. And
 what is a multiple of a tile is another matter than what is not: the last tile is masked
-then, and rows begin in the middle of a line of the cache. XNNPACK's depthwise 3x3
-takes half as long again for 65 channels as for 64, and for 79 longer than for 80.
-Where kernels take two tiles at once, odd and even numbers of tiles differ, too.
+then, and rows begin in the middle of a line of the cache. In tables of a MobileNetV2
+(XNNPACK) a depthwise 3x3 takes half as long again for 65 channels as for 64, and longer
+than for 80. Where kernels take two tiles at once, odd and even numbers of tiles differ,
+too.
 """
 
 from __future__ import annotations
