@@ -59,8 +59,8 @@ class LatencyTable:
 
     def whole(self, segments: Sequence[Segment], network: str = "") -> Whole:
         """What a network takes, and what tells it; see `milliseconds`."""
-        parts = sum(map(self._milliseconds, segments))
-        return whole_of(segments, parts, self.networks.get(network, ()))
+        times = [self._milliseconds(segment) for segment in segments]
+        return whole_of(segments, times, self.networks.get(network, ()))
 
     def _milliseconds(self, segment: Segment) -> float:
         times = self._times_of(segment.family)

@@ -1,10 +1,10 @@
 """What a whole network takes, told by its parts.
 
 A part that is timed alone finds its weights in the caches. In a network whose weights
-are more than a cache holds the rest comes from memory, each time. And what compaction
-inserts may tear apart what a runtime would have run in one go. Both are proportional to
-something that is known of any network: how many weights there are too many, and how
-much is inserted.
+are more than a cache holds the rest comes from memory, each time. What compaction
+inserts may tear apart what a runtime would have run in one go; and what it only moves
+was made a moment ago, so that it takes less than alone where tensors are large. All are
+proportional to something that is known of any network.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pgmpf_tf.budgets.segments import Segment
 # How much it is believed in that a part takes what it took alone: as if a network had
 # shown it whose error counts for this part of that of others.
 _BELIEF = 0.3
+# For insertions, which are moved and not computed, less.
+_BELIEF_INSERTED = 0.1
 # How many sizes of a cache are tried.
 _CACHES = 41
 
@@ -33,28 +35,30 @@ class Whole(NamedTuple):
         milliseconds: its own.
         entries: of its weights.
         insertions: how many of its parts compaction has inserted.
+        inserted: milliseconds of these.
     """
 
     parts: float
     milliseconds: float
     entries: float = 0.0
     insertions: float = 0.0
+    inserted: float = 0.0
 
 
 def whole_of(
-    segments: Sequence[Segment], parts: float, known: tuple[Whole, ...]
+    segments: Sequence[Segment], times: Sequence[float], known: tuple[Whole, ...]
 ) -> Whole:
     """A network of which only the parts were measured.
 
     Args:
         segments: its parts.
-        parts: what they take, in milliseconds.
+        times: what each takes, in milliseconds.
         known: measurements of networks that are pruned from the same one; none: it
             takes what its parts take.
     """
+    inserted = [t for t, s in zip(times, segments, strict=True) if not s.steps]
     entries = sum(segment.entries for segment in segments)
-    insertions = sum(not segment.steps for segment in segments)
-    found = Whole(parts, 0.0, entries, insertions)
+    found = Whole(sum(times), 0.0, entries, len(inserted), sum(inserted))
     return found._replace(milliseconds=_Costs.of(known).milliseconds(found))
 
 
@@ -62,20 +66,22 @@ class _Costs(NamedTuple):
     """What tells the time of a network.
 
     Attributes:
-        parts: milliseconds per millisecond of parts.
+        parts: milliseconds per millisecond of the network's own parts.
         entry: milliseconds for an entry of a weight that the cache does not hold.
         insertion: milliseconds for each.
+        inserted: milliseconds per millisecond of insertions.
         cached: how many entries the cache holds.
     """
 
     parts: float = 1.0
     entry: float = 0.0
     insertion: float = 0.0
+    inserted: float = 1.0
     cached: float = 0.0
 
     def milliseconds(self, network: Whole) -> float:
         """The time of a network."""
-        return float(np.dot(self[:3], _sums(network, self.cached)))
+        return float(np.dot(self[:-1], _sums(network, self.cached)))
 
     @classmethod
     @functools.lru_cache(maxsize=64)
@@ -90,29 +96,33 @@ class _Costs(NamedTuple):
         return costs
 
 
-def _sums(network: Whole, cached: float) -> tuple[float, float, float]:
-    return network.parts, max(0.0, network.entries - cached), network.insertions
+def _sums(network: Whole, cached: float) -> list[float]:
+    own = network.parts - network.inserted
+    missed = max(0.0, network.entries - cached)
+    return [own, missed, network.insertions, network.inserted]
 
 
 def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
     """The least squares of relative errors, none below 0: their sum, and the costs.
 
-    There are three costs: all ways to have some of them at 0 are tried.
+    There are four costs: all ways to have some of them at 0 are tried.
     """
     rows = np.array([_sums(network, cached) for network in known])
     rows /= np.array([[network.milliseconds] for network in known])
-    rows = np.vstack([rows, [_BELIEF, 0.0, 0.0]])
-    wanted = np.append(np.ones(len(known)), _BELIEF)
+    beliefs = [[_BELIEF, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, _BELIEF_INSERTED]]
+    rows = np.vstack([rows, beliefs])
+    wanted = np.append(np.ones(len(known)), np.sum(beliefs, axis=1))
     scale = np.abs(rows).max(axis=0)
     fits = []
-    for count in (1, 2, 3):
+    for count in range(1, len(scale) + 1):
         for some in itertools.combinations(np.flatnonzero(scale), count):
             columns = list(some)
-            costs = np.zeros(3)
+            costs = np.zeros(len(scale))
             scaled = rows[:, columns] / scale[columns]
             costs[columns] = np.linalg.lstsq(scaled, wanted)[0] / scale[columns]
             if (costs >= 0).all():
                 error = float(np.sum((rows @ costs - wanted) ** 2))
-                parts, entry, insertion = costs.tolist()
-                fits.append((error, _Costs(parts, entry, insertion, cached)))
+                parts, entry, insertion, inserted = costs.tolist()
+                found = _Costs(parts, entry, insertion, inserted, cached)
+                fits.append((error, found))
     return min(fits)
