@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# A rule that knows more has to tell so much better what was measured.
+# By this factor better has to tell what was measured who takes more into account.
 _CONVINCING = 1.1
 # Errors below this one are none.
 _EXACT = 1e-4
@@ -65,7 +65,7 @@ class Stairs:
                 they are too few, those that are as well or badly aligned; or all.
         """
         place = self._place(width)
-        for kinds in {self.kinds: 0, min(self.kinds, 2): 0, 1: 0}:
+        for kinds in (self.kinds, min(self.kinds, 2), 1):
             known: dict[float, list[float]] = {}
             for other, time in levels.items():
                 if self._kind(other, kinds) == self._kind(width, kinds):
