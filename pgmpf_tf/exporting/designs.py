@@ -11,8 +11,8 @@ from pgmpf_tf.budgets.segments import Segment
 from pgmpf_tf.channels.units import Analysis
 
 # How many widths of a group are tried, and how often beside others of other groups.
-# Branches that keep channels of their own are wanted for what keeps them apart only, and
-# come last: where there are too many widths, those found first are timed.
+# Branches that keep channels of their own are wanted for what keeps them apart only.
+# They come last: where there are too many widths, those found first are timed.
 LEVELS = 21
 TURNS = {"grouped": 3, "independent": 1}
 _WIDTHS_IN = 3
