@@ -52,12 +52,13 @@ def levels_of(count: int) -> list[int]:
     number of them, and a channel more than each.
     """
     tiles = next((n for n in (32, 16, 8, 4) if count >= 3 * n), 1)
+    lowest = 1 / 8 if count >= 8 * tiles else 0
     found = {count}
-    for part in (1 / 8, 1 / 4, 1 / 2, 3 / 4):
-        top = max(tiles, round(part * count / tiles) * tiles)
+    for part in (lowest, 1 / 4, 1 / 2, 3 / 4):
+        top = round(part * count / tiles) * tiles
         half, quarter = tiles // 2, tiles // 4
         found |= {top + more for more in (0, 1, quarter + 1, half, half + 1)}
-    return sorted(level for level in found if level <= count)
+    return sorted(level for level in found if 0 < level <= count)
 
 
 def removed_when(analysis: Analysis, counts: Sequence[int]) -> np.ndarray:
