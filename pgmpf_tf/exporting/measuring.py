@@ -46,6 +46,8 @@ from pgmpf_tf.inserting import Inserting
 
 # What groups keep in the networks that are timed as a whole.
 _WHOLE = {"grouped": (1.0, 0.8, 0.6, 0.4, 0.25), "independent": (0.8, 0.6, 0.35)}
+# What waits for memory takes some percent more or less in another series.
+_SERIES = 3
 # So many parts of the whole network are timed again beside all others.
 _YARDSTICK = 5
 
@@ -269,7 +271,7 @@ class _Run:
         small: list[keras.Model] = []
         found: list[Whole] = []
         count = sum(map(len, _WHOLE.values()))
-        task = progress.add_task("timing whole networks", total=count + 1)
+        task = progress.add_task("timing whole networks", total=count + _SERIES)
         for coupling, parts in _WHOLE.items():
             analysis = analyze(self._model, coupling=coupling)
             costs = CostModel(self._model, analysis)
@@ -279,11 +281,13 @@ class _Run:
                 small.append(compact_as(self._model, costs.without(removed)))
                 found.append(self._table.whole([*costs.segments(removed)]))
                 progress.advance(task)
-        times, _ = self._as_fast(small, ())
-        progress.advance(task)
+        series = []
+        for _ in range(_SERIES):
+            series.append(self._as_fast(small, ())[0])
+            progress.advance(task)
         known = tuple(
-            whole._replace(milliseconds=time)
-            for whole, time in zip(found, times, strict=True)
+            whole._replace(milliseconds=float(np.median(times)))
+            for whole, times in zip(found, zip(*series, strict=True), strict=True)
         )
         networks = {**self._table.networks, self._costs.parts.network: known}
         self._table = dataclasses.replace(self._table, networks=networks)

@@ -128,6 +128,21 @@ def test_whole_networks_are_timed_with_and_without_insertions(tmp_path, runtime)
     assert len({network.entries for network in known}) == len(known)
 
 
+def test_one_series_that_is_disturbed_does_not_count(tmp_path, runtime, monkeypatch):
+    normal, series = Counting.times, []
+
+    def disturbed(self, whole, inside=()):
+        times, parts = normal(self, whole, inside)
+        series.extend([len(whole)] * bool(whole))
+        slower = 2.0 if len(series) == 2 else 1.0
+        return [slower * time for time in times], parts
+
+    monkeypatch.setattr(Counting, "times", disturbed)
+    (known,) = measured(tmp_path / "table.json").networks.values()
+    assert len(series) >= 3
+    assert {network.milliseconds for network in known} == {1000.0}
+
+
 def test_what_is_left_is_predicted(tmp_path, runtime):
     table = measured(tmp_path / "table.json")
     model = residual()
