@@ -223,8 +223,8 @@ def report(rows: list[Row]) -> str:
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
         "processor time; lower quartile of alternating turns, median of "
-        f"{_SERIES} series. The table of each network was measured before. Error is the "
-        "predicted part of the dense network's time by the measured one, less 1.",
+        f"{_SERIES} series. The table of each network was measured before. Error is "
+        "the predicted part of the dense network's time by the measured one, less 1.",
         "",
         "| network | size | precision | runtime | coupling | rate | round_to "
         "| MACs left | measured ms | predicted ms | of dense, measured | predicted "
