@@ -96,6 +96,7 @@ CALLED_BY_OTHERS = {
     "Budget.kept_at_least": "the search calls it",
     "LatencyTable.from_dict": "the library calls it with what a file holds",
     "LatencyTable.milliseconds": "the search calls it",
+    "LatencyTable.whole": "`measure` calls it",
     "LatencyTable.with_times": "`measure` calls it",
     "PruningConfig.from_config": "the library calls it with what a file holds",
     "PruningConfig.final": "the library calls it with its own progress",

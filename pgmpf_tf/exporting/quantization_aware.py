@@ -124,7 +124,7 @@ def _import_legacy() -> tuple[ModuleType, ModuleType]:
     try:
         import tensorflow as tf
 
-        operator.attrgetter("keras.__version__")(tf)
+        operator.attrgetter("keras.layers")(tf)
         import tensorflow_model_optimization as tfmot
         import tf_keras
     except ImportError as error:
