@@ -192,3 +192,16 @@ def test_the_rest_of_the_process_keeps_its_keras():
     )
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_process_that_has_the_old_keras_already_keeps_it():
+    code = (
+        "import os, tensorflow as tf\n"
+        "tf.keras.layers\n"
+        "from pgmpf_tf.exporting import quantize_aware\n"
+        "from tests.exporting.networks import convnet\n"
+        "quantize_aware(convnet())\n"
+        "assert os.environ['TF_USE_LEGACY_KERAS'] == '1'\n"
+    )
+    environment = os.environ | {"TF_USE_LEGACY_KERAS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
