@@ -75,6 +75,7 @@ class Row:
     Attributes:
         network, size, precision: what was pruned.
         runtime: what it was timed on.
+        series: of so many measurements the time is the median.
         coupling, rate, round_to: how.
         macs: what is left of the multiply-accumulates.
         dense_ms, dense_predicted_ms: of the whole network.
@@ -93,6 +94,7 @@ class Row:
     ms: float
     predicted_ms: float
     runtime: str = "tflite"
+    series: int = 1
 
     @property
     def error(self) -> float:
@@ -167,7 +169,9 @@ def compare(
         dense = float(np.median(times[:, 0]))
         parts = np.median(times[:, 1:] / times[:, :1], axis=0).tolist()
         for row, part in zip(rows, parts, strict=True):
-            yield dataclasses.replace(row, dense_ms=dense, ms=part * dense)
+            yield dataclasses.replace(
+                row, dense_ms=dense, ms=part * dense, series=_SERIES
+            )
 
 
 def _predicted(
@@ -222,18 +226,18 @@ def report(rows: list[Row]) -> str:
         "# Latency, predicted beside measured",
         "",
         f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
-        "processor time; lower quartile of alternating turns, median of "
-        f"{_SERIES} series. The table of each network was measured before. Error is "
-        "the predicted part of the dense network's time by the measured one, less 1.",
+        "processor time; lower quartile of alternating turns, median of some series. "
+        "The table of each network was measured before. Error is the predicted part of "
+        "the dense network's time by the measured one, less 1.",
         "",
         "| network | size | precision | runtime | coupling | rate | round_to "
-        "| MACs left | measured ms | predicted ms | of dense, measured | predicted "
-        "| error |",
-        "| --- " * 13 + "|",
+        "| MACs left | series | measured ms | predicted ms | of dense, measured "
+        "| predicted | error |",
+        "| --- " * 14 + "|",
     ]
     lines += [
         f"| {r.network} | {r.size} | {r.precision} | {r.runtime} | {r.coupling} "
-        f"| {r.rate:g} | {r.round_to} | {r.macs:.0%} | {r.ms:.3g} "
+        f"| {r.rate:g} | {r.round_to} | {r.macs:.0%} | {r.series} | {r.ms:.3g} "
         f"| {r.predicted_ms:.3g} | {r.ms / r.dense_ms:.1%} "
         f"| {r.predicted_ms / r.dense_predicted_ms:.1%} | {r.error:+.1%} |"
         for r in rows

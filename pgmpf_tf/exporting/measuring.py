@@ -177,8 +177,9 @@ class _Run:
         segments = self._segments(progress)
         missing = [s for s in segments if s.family not in self._table.times]
         # All widths of a family are timed in turns: what is compared, is measured
-        # at the same time.
-        missing.sort(key=lambda segment: segment.family)
+        # at the same time. Insertions come last: a run that goes on needs times of the
+        # network's own parts.
+        missing.sort(key=lambda segment: (not segment.steps, segment.family))
         self._set_yardstick()
         task = progress.add_task("timing parts", total=len(missing))
         for chunk in _chunks(missing):
