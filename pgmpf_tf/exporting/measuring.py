@@ -45,7 +45,7 @@ from pgmpf_tf.exporting.formats.tflite_parts import TFLiteParts
 from pgmpf_tf.inserting import Inserting
 
 # What groups keep in the networks that are timed as a whole.
-_WHOLE = {"grouped": (1.0, 0.8, 0.6, 0.4, 0.25), "independent": (0.8, 0.6, 0.35)}
+_WHOLE = {"grouped": (1.0, 0.8, 0.6, 0.4, 0.3, 0.2), "independent": (0.8, 0.6, 0.35)}
 # What waits for memory takes some percent more or less in another series.
 _SERIES = 3
 # So many parts of the whole network are timed again beside all others.
