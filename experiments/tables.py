@@ -145,16 +145,13 @@ def _std(values: list[float]) -> float | None:
 
 def markdown(name: str, records: list[Record], reference: str | None = None) -> str:
     """The summary as a Markdown table, with command, setting and hardware."""
-    environment = records[0]["environment"]
     against = f"`{reference}`" if reference else "the best rival"
     lines = [
         f"# {name}",
         "",
         f"`python -m experiments.sweep experiments/sweeps/{name}.json`, then "
         f"`python -m experiments.tables runs/{name}`; {_setting(records)}; "
-        f"{environment['cores']} cores ({environment['cpu']}), TensorFlow "
-        f"{environment['tensorflow']}, Keras {environment['keras']}; "
-        f"{_minutes(records):.0f} minutes of training in all.",
+        f"{_machines(records)}; {_minutes(records):.0f} minutes of training in all.",
         "",
         "Test accuracy of the final (compacted) network in percent, mean and standard "
         "deviation over seeds; held out: that on the images held out, by which choices "
@@ -175,6 +172,24 @@ def markdown(name: str, records: list[Record], reference: str | None = None) -> 
 
 def _minutes(records: list[Record]) -> float:
     return sum(record["cost"]["seconds"] or 0 for record in records) / 60
+
+
+def _machines(records: list[Record]) -> str:
+    """Where the records are from, and of which seeds if there are several places."""
+    places: dict[str, set[int]] = {}
+    for record in records:
+        of = record["environment"]
+        place = (
+            f"{of['cores']} cores ({of['cpu']}), TensorFlow {of['tensorflow']}, "
+            f"Keras {of['keras']}"
+        )
+        places.setdefault(place, set()).add(record["seed"])
+    if len(places) == 1:
+        return next(iter(places))
+    return "; ".join(
+        f"{place}, seeds {', '.join(map(str, sorted(seeds)))}"
+        for place, seeds in places.items()
+    )
 
 
 def _setting(records: list[Record]) -> str:

@@ -2,7 +2,8 @@
 
 A chain begins with a call that has a kernel, or that reads several tensors, and takes
 in the cheap calls that follow it: runtimes fold a normalization or an activation into
-the convolution before it. What compaction would insert between calls are parts, too.
+the convolution before it, and padding into the one after it. What compaction would
+insert between calls are parts, too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import collections
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,10 +62,12 @@ class Segments:
         self._graph = graph
         self._chain: dict[int, int] = {}
         chains: list[list[Node]] = []
-        readers = collections.Counter(
-            id(tensor) for node in graph.nodes for tensor in node.inputs
-        )
-        readers.update(id(tensor) for tensor in graph.outputs)
+        readers: dict[int, list[Node | None]] = collections.defaultdict(list)
+        for node in graph.nodes:
+            for tensor in node.inputs:
+                readers[id(tensor)].append(node)
+        for tensor in graph.outputs:
+            readers[id(tensor)].append(None)
         tails: dict[int, int] = {}
         for node in graph.nodes:
             place = self._follows(node, readers, tails, chains)
@@ -79,21 +82,26 @@ class Segments:
     def _follows(
         self,
         node: Node,
-        readers: collections.Counter[int],
+        readers: Mapping[int, Sequence[Node | None]],
         tails: dict[int, int],
         chains: list[list[Node]],
     ) -> int | None:
         """The chain that a call goes on with, if there is one."""
-        if len(node.inputs) != 1 or readers[id(node.inputs[0])] != 1:
+        if len(node.inputs) != 1 or len(readers[id(node.inputs[0])]) != 1:
             return None
+        if _is_padding(node) and all(
+            reader is not None and _has_kernel(reader)
+            for tensor in node.outputs
+            for reader in readers[id(tensor)]
+        ):
+            return None  # it goes to what follows
         place = tails.get(id(node.inputs[0]))
         if place is None or not chains[place][-1].inputs:
             return None
         last = chains[place][-1]
         if len(last.outputs) > 1:
             return None
-        padding = type(last.operation).__name__.startswith("ZeroPadding")
-        if _has_kernel(node) and not (padding and len(chains[place]) == 1):
+        if _has_kernel(node) and not (_is_padding(last) and len(chains[place]) == 1):
             return None
         return place
 
@@ -123,6 +131,10 @@ class Segments:
                 sum(_entries(step) for step in chain),
             )
         yield from _gathers(self._graph, steps)
+
+
+def _is_padding(node: Node) -> bool:
+    return type(node.operation).__name__.startswith("ZeroPadding")
 
 
 def _has_kernel(node: Node) -> bool:

@@ -109,7 +109,7 @@ def broken(**changes):
         [],
         {},
         "text",
-        broken(version=2),
+        broken(version=1),
         broken(threads="many"),
         broken(input_step=0),
         broken(times=[{"family": 1}]),

@@ -56,8 +56,23 @@ def test_padding_goes_to_the_convolution_after_it():
     x = layers.DepthwiseConv2D(3)(layers.ZeroPadding2D(1)(layers.Conv2D(8, 1)(image)))
     model = keras.Model(image, layers.Flatten()(x))
     found = [classes(part) for part in parts_of(model)]
-    # The padding follows the first convolution, which is the only one to read it.
-    assert found == [["Conv2D", "ZeroPadding2D"], ["DepthwiseConv2D", "Flatten"]]
+    assert found == [["Conv2D"], ["ZeroPadding2D", "DepthwiseConv2D", "Flatten"]]
+
+
+def test_padding_that_no_convolution_reads_goes_to_what_it_follows():
+    image = keras.Input((8, 8, 3))
+    padded = layers.ZeroPadding2D(1)(layers.Conv2D(8, 1)(image))
+    model = keras.Model(image, layers.MaxPooling2D(3, 2)(padded))
+    (found,) = map(classes, parts_of(model))
+    assert found == ["Conv2D", "ZeroPadding2D", "MaxPooling2D"]
+
+
+def test_padding_that_several_read_is_no_part_of_the_convolution():
+    image = keras.Input((8, 8, 3))
+    padded = layers.ZeroPadding2D(1)(layers.Conv2D(8, 1)(image))
+    twice = [layers.Conv2D(8, 3)(padded), layers.DepthwiseConv2D(3)(padded)]
+    found = [classes(part) for part in parts_of(keras.Model(image, twice))]
+    assert found[:2] == [["Conv2D"], ["ZeroPadding2D"]]
 
 
 def test_widths_are_channels():

@@ -147,6 +147,16 @@ def test_the_table_has_a_row_per_variant_and_rate(records):
     assert "9 minutes of training" in text
 
 
+def test_the_table_says_which_seeds_are_of_which_machine(records):
+    assert "seeds" not in tables.markdown("main", records).split("\n\n")[1]
+    for other in records:
+        if other["seed"] > 0:
+            other["environment"] = other["environment"] | {"cpu": "another"}
+    text = tables.markdown("main", records)
+    assert "2 cores (a processor), TensorFlow 2, Keras 3, seeds 0; 2 cores" in text
+    assert "(another), TensorFlow 2, Keras 3, seeds 1, 2; 9 minutes" in text
+
+
 def test_outside_rivals_are_compared_but_are_no_rivals(records):
     outside = [
         record(name, 0.7, seed, 0.94, macs=macs, curve=[], pruned=False)

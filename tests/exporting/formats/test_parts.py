@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from pgmpf_tf.exporting.formats import tflite_parts
+from pgmpf_tf.exporting.formats import onnx_parts, tflite_parts
 from pgmpf_tf.exporting.formats.onnx_parts import OnnxParts
 from pgmpf_tf.exporting.formats.parts import in_turns
 from pgmpf_tf.exporting.formats.saved_model_parts import SavedModelParts
@@ -66,13 +66,29 @@ def test_where_a_file_lies_in_memory_does_not_count(monkeypatch):
 
     def one_is_slow(calls, clock, turn_seconds):
         loaded.append(len(calls))
-        return [9.0 if place == 1 else 1.0 + place % 2 for place in range(len(calls))]
+        return [9.0 if place == 1 else 1.0 + place % 3 for place in range(len(calls))]
 
     monkeypatch.setattr(tflite_parts, "in_turns", one_is_slow)
+    # A third one is loaded by `times` itself.
     models = [convolution(4, 8), convolution(4, 16)]
     assert TFLiteParts("float32", 1).times(models)[0] == [1000.0, 2000.0]
     # Each is loaded several times, of which one was at a place that is no good.
     assert loaded[0] >= 3 * len(models)
+
+
+@pytest.mark.parametrize(
+    ("module", "runtime"), [(tflite_parts, TFLiteParts), (onnx_parts, OnnxParts)]
+)
+def test_what_a_call_takes_is_no_time_of_a_part(monkeypatch, module, runtime):
+    def calls_take_two(calls, clock, turn_seconds):
+        loads = 3 if runtime is TFLiteParts else 1
+        return [5.0, 6.0, 1.5, 2.0] * loads  # the last one is a call of nothing
+
+    monkeypatch.setattr(module, "in_turns", calls_take_two)
+    models = [convolution(4, 8), convolution(4, 16), convolution(4, 32)]
+    whole, inside = runtime("float32", 1).times(models[:1], models[1:])
+    assert whole == [5000.0]  # one that uses the file has to call it
+    assert inside == pytest.approx([4000.0, 1e-6])  # more than nothing: it is run
 
 
 @pytest.mark.parametrize(("runtime", "precision"), RUNTIMES)
