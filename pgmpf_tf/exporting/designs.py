@@ -49,7 +49,8 @@ def levels_of(count: int) -> list[int]:
     """How many units of a group to keep: at the edges of the tiles that may be.
 
     Widths of every kind are among them, see `Stairs`: whole tiles, an odd and an even
-    number of them, and a channel more than each.
+    number of them, and a channel more than each. One channel alone is no such kind
+    (Keras adds it as a bias, which LiteRT does not convert in three dimensions).
     """
     tiles = next((n for n in (32, 16, 8, 4) if count >= 3 * n), 1)
     lowest = 1 / 8 if count >= 8 * tiles else 0
@@ -58,7 +59,8 @@ def levels_of(count: int) -> list[int]:
         top = round(part * count / tiles) * tiles
         half, quarter = tiles // 2, tiles // 4
         found |= {top + more for more in (0, 1, quarter + 1, half, half + 1)}
-    return sorted(level for level in found if 0 < level <= count)
+    least = 1 if tiles == 1 else 2
+    return sorted(level for level in found if least <= level <= count)
 
 
 def removed_when(analysis: Analysis, counts: Sequence[int]) -> np.ndarray:
