@@ -145,11 +145,22 @@ class Times:
         return dict(sorted(levels.items()))
 
     def _levels_at(self, width_in: float, input_step: int) -> dict[float, float]:
-        """For each number of output channels, the time at a number of input ones."""
-        return {
-            out: line(width_in, *zip(*_alike(width_in, found, input_step), strict=True))
-            for out, found in self._levels.items()
-        }
+        """For each number of output channels, the time at a number of input ones.
+
+        Where that was measured at one number of input channels only, the nearest width
+        that was measured at several tells how time goes with them.
+        """
+        several = [out for out, found in self._levels.items() if len(found) > 1]
+        times = {}
+        for out, found in self._levels.items():
+            times[out] = _at(width_in, found, input_step)
+            there = found[0][0]
+            if len(found) == 1 and there != width_in and several:
+                nearest = self._levels[min(several, key=lambda at: abs(at - out))]
+                known = _at(there, nearest, input_step)
+                if known > 0.0:
+                    times[out] *= _at(width_in, nearest, input_step) / known
+        return times
 
     def at(
         self,
@@ -179,6 +190,11 @@ class Times:
         if width_out in levels:
             return levels[width_out]
         return self.stairs.time(width_out, levels)
+
+
+def _at(width: float, found: Sequence[tuple[float, float]], step: int) -> float:
+    """The time at a number of input channels, by measurements at some."""
+    return line(width, *zip(*_alike(width, found, step), strict=True))
 
 
 def _alike(

@@ -118,6 +118,18 @@ def test_one_width_in_is_enough():
     assert table.at(2, 20) == table.at(3, 20)
 
 
+def test_one_width_in_is_told_by_its_neighbor_what_others_take():
+    def time(into, out):
+        return into * (2.0 + out)
+
+    pairs = [(8, 16), (40, 16), (8, 32), (40, 64), (80, 64)]
+    table = Times(tuple(Point(i, o, time(i, o)) for i, o in pairs))
+    # The nearest one that was measured at several has five times as much at 40 as at 8.
+    assert table.at(40, 32) == pytest.approx(time(40, 32))
+    assert table.at(40, 24) == pytest.approx(time(40, 24))
+    assert table.at(8, 32) == time(8, 32)
+
+
 def test_beyond_the_ends_it_goes_on_and_is_never_negative():
     table = times(lambda into, out: 0.001 * out, outs=[16, 32, 64])
     assert table.at(8, 128) == pytest.approx(0.128, rel=1e-9)
