@@ -24,7 +24,6 @@ import dataclasses
 import itertools
 import json
 import os
-import platform
 import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -38,6 +37,7 @@ from rich.console import Console
 
 import pgmpf_tf
 from experiments.networks import models
+from experiments.run.evaluation import environment
 from experiments.run.launching import launch
 from pgmpf_tf._files import write_text
 from pgmpf_tf.budgets.costs import CostModel
@@ -225,7 +225,7 @@ def report(rows: list[Row]) -> str:
     lines = [
         "# Latency, predicted beside measured",
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores; {software}; one thread, its "
+        f"{environment()['cpu']}, {os.cpu_count()} cores; {software}; one thread, its "
         "processor time; lower quartile of alternating turns, median of some series. "
         "The table of each network was measured before. Error is the predicted part of "
         "the dense network's time by the measured one, less 1.",
