@@ -4,7 +4,8 @@ A part that is timed alone finds its weights in the caches. In a network whose w
 are more than a cache holds the rest comes from memory, each time. What compaction
 inserts may tear apart what a runtime would have run in one go; and what it only moves
 was made a moment ago, so that it takes less than alone where tensors are large. All are
-proportional to something that is known of any network.
+proportional to something that is known of any network, but for what a runtime takes
+between the parts, however narrow they are.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class _Costs(NamedTuple):
         entry: milliseconds for an entry of a weight that the cache does not hold.
         insertion: milliseconds for each.
         inserted: milliseconds per millisecond of insertions.
+        network: milliseconds, whatever is left of it.
         cached: how many entries the cache holds.
     """
 
@@ -77,6 +79,7 @@ class _Costs(NamedTuple):
     entry: float = 0.0
     insertion: float = 0.0
     inserted: float = 1.0
+    network: float = 0.0
     cached: float = 0.0
 
     def milliseconds(self, network: Whole) -> float:
@@ -99,17 +102,17 @@ class _Costs(NamedTuple):
 def _sums(network: Whole, cached: float) -> list[float]:
     own = network.parts - network.inserted
     missed = max(0.0, network.entries - cached)
-    return [own, missed, network.insertions, network.inserted]
+    return [own, missed, network.insertions, network.inserted, 1.0]
 
 
 def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
     """The least squares of relative errors, none below 0: their sum, and the costs.
 
-    There are four costs: all ways to have some of them at 0 are tried.
+    There are five costs: all ways to have some of them at 0 are tried.
     """
     rows = np.array([_sums(network, cached) for network in known])
     rows /= np.array([[network.milliseconds] for network in known])
-    beliefs = [[_BELIEF, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, _BELIEF_INSERTED]]
+    beliefs = np.diag([_BELIEF, 0.0, 0.0, _BELIEF_INSERTED, 0.0])[[0, 3]]
     rows = np.vstack([rows, beliefs])
     wanted = np.append(np.ones(len(known)), np.sum(beliefs, axis=1))
     scale = np.abs(rows).max(axis=0)
@@ -122,7 +125,5 @@ def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
             costs[columns] = np.linalg.lstsq(scaled, wanted)[0] / scale[columns]
             if (costs >= 0).all():
                 error = float(np.sum((rows @ costs - wanted) ** 2))
-                parts, entry, insertion, inserted = costs.tolist()
-                found = _Costs(parts, entry, insertion, inserted, cached)
-                fits.append((error, found))
+                fits.append((error, _Costs(*costs.tolist(), cached)))
     return min(fits)

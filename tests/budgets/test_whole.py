@@ -37,16 +37,19 @@ def test_what_nobody_measured_takes_what_its_parts_take():
 @pytest.mark.parametrize(
     ("costs", "cached"),
     [
-        ((1, 2e-7, 3e-3, 1), 3e5),
-        ((1.1, 0, 3e-3, 1.1), 0),
-        ((1, 2e-7, 0, 0.6), 1e6),
-        ((0.9, 0, 0, 0.9), 0),
+        ((1, 2e-7, 3e-3, 1, 0), 3e5),
+        ((1.1, 0, 3e-3, 1.1, 0), 0),
+        ((1, 2e-7, 0, 0.6, 0), 1e6),
+        ((0.9, 0, 0, 0.9, 0), 0),
+        ((1, 2e-7, 0, 1, 0.2), 1e6),
+        ((1, 0, 0, 1, 0.2), 0),
     ],
 )
-def test_weights_and_insertions_are_found_out(costs, cached):
+def test_what_a_network_takes_beyond_its_parts_is_found_out(costs, cached):
     def time(parts, entries, insertions, inserted):
         missed = max(0, entries - cached)
-        return float(np.dot(costs, (parts - inserted, missed, insertions, inserted)))
+        sizes = parts - inserted, missed, insertions, inserted, 1.0
+        return float(np.dot(costs, sizes))
 
     known = networks(time)
     for sizes in (
