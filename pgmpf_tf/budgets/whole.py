@@ -21,9 +21,11 @@ from pgmpf_tf.budgets.segments import Segment
 
 # How much it is believed in that a part takes what it took alone: as if a network had
 # shown it whose error counts for this part of that of others.
-_BELIEF = 0.3
+_BELIEF = 0.2
 # For insertions, which are moved and not computed, less.
 _BELIEF_INSERTED = 0.1
+# That nothing is taken between the parts, for a part of the narrowest network's time.
+_BELIEF_BETWEEN = 0.3
 # How many sizes of a cache are tried.
 _CACHES = 41
 
@@ -112,11 +114,15 @@ def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
     """
     rows = np.array([_sums(network, cached) for network in known])
     rows /= np.array([[network.milliseconds] for network in known])
-    beliefs = np.diag([_BELIEF, 0.0, 0.0, _BELIEF_INSERTED, 0.0])[[0, 3]]
+    least = min(network.milliseconds for network in known)
+    between = _BELIEF_BETWEEN / least
+    beliefs = np.diag([_BELIEF, 0.0, 0.0, _BELIEF_INSERTED, between])[[0, 3, 4]]
     rows = np.vstack([rows, beliefs])
-    wanted = np.append(np.ones(len(known)), np.sum(beliefs, axis=1))
+    wanted = [*np.ones(len(known)), _BELIEF, _BELIEF_INSERTED, 0.0]
     scale = np.abs(rows).max(axis=0)
     fits = []
+    if len(known) < len(scale):
+        scale[-1] = 0.0  # some more cannot tell that from parts that are slower
     for count in range(1, len(scale) + 1):
         for some in itertools.combinations(np.flatnonzero(scale), count):
             columns = list(some)
