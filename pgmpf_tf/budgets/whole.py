@@ -131,5 +131,6 @@ def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
             costs[columns] = np.linalg.lstsq(scaled, wanted)[0] / scale[columns]
             if (costs >= 0).all():
                 error = float(np.sum((rows @ costs - wanted) ** 2))
-                fits.append((error, _Costs(*costs.tolist(), cached)))
+                found = _Costs(*costs.tolist())._replace(cached=cached)
+                fits.append((error, found))
     return min(fits)
