@@ -122,7 +122,7 @@ def _fit(known: Sequence[Whole], cached: float) -> tuple[float, _Costs]:
     scale = np.abs(rows).max(axis=0)
     fits = []
     if len(known) < len(scale):
-        scale[-1] = 0.0  # some more cannot tell that from parts that are slower
+        scale[-1] = 0.0  # so few do not tell it from parts that are slower
     for count in range(1, len(scale) + 1):
         for some in itertools.combinations(np.flatnonzero(scale), count):
             columns = list(some)

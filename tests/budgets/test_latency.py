@@ -132,6 +132,11 @@ def test_what_is_no_table_is_refused(values, tmp_path):
         LatencyTable.load(path)
 
 
+def test_of_a_table_of_another_version_it_is_said_what_to_do():
+    with pytest.raises(ValueError, match="version is 1 .* measure a new one"):
+        LatencyTable.from_dict(broken(version=1))
+
+
 def test_what_is_no_file_of_json_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`path` must be a JSON file"):
         LatencyTable.load(tmp_path / "none.json")

@@ -16,6 +16,7 @@ from pgmpf_tf.exporting.formats.onnx import Onnx
 from pgmpf_tf.exporting.formats.parts import (
     Parts,
     any_numbers,
+    beyond_calling,
     in_turns,
     side_by_side,
 )
@@ -58,7 +59,7 @@ class OnnxParts(Parts):
         *found, empty = in_turns(calls, self._clock, _TURN_SECONDS)
         wholes, found = found[: len(whole)], found[len(whole) :]
         return [1e3 * seconds for seconds in wholes], [
-            0.0 if _is_nothing(content) else 1e3 * max(seconds - empty, 1e-9)
+            0.0 if _is_nothing(content) else beyond_calling(seconds, empty)
             for content, seconds in zip(parts, found, strict=False)
         ]
 

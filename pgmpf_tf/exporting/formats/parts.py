@@ -94,6 +94,16 @@ def in_turns(
     return [float(np.quantile(found, 0.25)) for found in times]
 
 
+def beyond_calling(seconds: float, calling: float) -> float:
+    """Milliseconds of a part that is run: what it took alone, less calling it.
+
+    Args:
+        seconds: what a call of the part took.
+        calling: what a call of nothing took in the same turns.
+    """
+    return 1e3 * max(seconds - calling, 1e-9)
+
+
 def side_by_side(models: Sequence[keras.Model]) -> tuple[Signature, list[list[str]]]:
     """One model of several that share nothing, for what converts models one by one.
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from pgmpf_tf._checks import received
-from pgmpf_tf.exporting.formats.parts import Parts
+from pgmpf_tf.exporting.formats.parts import Parts, beyond_calling
 from pgmpf_tf.exporting.formats.saved_model import SavedModel
 from pgmpf_tf.exporting.signature import Signature
 from pgmpf_tf.exporting.writing import REQUEST, run_elsewhere
@@ -41,7 +41,7 @@ class SavedModelParts(Parts):
         found, empty = self._seconds([*whole, *inside])
         wholes, found = found[: len(whole)], found[len(whole) :]
         return [1e3 * seconds for seconds in wholes], [
-            1e3 * max(seconds - empty[len(model.inputs)], 1e-9)
+            beyond_calling(seconds, empty[len(model.inputs)])
             for model, seconds in zip(inside, found, strict=True)
         ]
 

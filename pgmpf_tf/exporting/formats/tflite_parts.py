@@ -16,6 +16,7 @@ from pgmpf_tf._checks import received
 from pgmpf_tf.exporting.formats.parts import (
     Parts,
     any_numbers,
+    beyond_calling,
     in_turns,
     side_by_side,
 )
@@ -53,7 +54,7 @@ class TFLiteParts(Parts):
         times = iter(np.median(np.reshape(seconds, (_LOADS, -1)), axis=0).tolist())
         *found, calling = [0.0 if file is None else next(times) for file in files]
         return [1e3 * seconds for seconds in found[: len(whole)]], [
-            1e3 * max(seconds - calling, 1e-9) if seconds else 0.0
+            beyond_calling(seconds, calling) if seconds else 0.0
             for seconds in found[len(whole) :]
         ]
 
