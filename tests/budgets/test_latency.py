@@ -133,7 +133,7 @@ def test_what_is_no_table_is_refused(values, tmp_path):
 
 
 def test_of_a_table_of_another_version_it_is_said_what_to_do():
-    with pytest.raises(ValueError, match="version is 1 .* measure a new one"):
+    with pytest.raises(ValueError, match=r"version is 1 .* measure a new one"):
         LatencyTable.from_dict(broken(version=1))
 
 
