@@ -38,6 +38,7 @@ from pgmpf_tf._files import write_text
 NETWORKS = {
     "resnet20": ("resnet20", 32, 128),
     "resnet20_16": ("resnet20", 16, 128),
+    "mobilenetv2_cifar_16": ("mobilenetv2_cifar", 16, 128),
     "mobilenetv2": ("mobilenetv2", 96, 32),
     "resnet50": ("resnet50", 64, 16),
 }
