@@ -1,12 +1,13 @@
-"""A table of small networks: what each is worth, and the command that makes it.
+"""A table of small networks: what each is worth, and the commands that make it.
 
     python -m experiments.train --dataset=digits --quantize=int8 --output_dir=runs/toy
     python -m experiments.studies.model_table runs/toy --output=experiments/results
 
-Takes finished runs of experiments.train that have written TFLite files of both networks
-and an int8 one. Accuracies are those of the files, on all test images. Files are timed
-together, in turns, one image and one thread. Adds the rows to models.json in --output,
-in the place of those that the same commands made, and writes models.md from them.
+Takes finished runs of experiments.train or experiments.sweep that have written TFLite
+files of both networks and an int8 one. Accuracies are those of the files, on all test
+images. Files are timed together, in turns, one image and one thread. Adds the rows to
+models.json in --output, in the place of those that the same commands made, and writes
+models.md from them.
 """
 
 from __future__ import annotations
@@ -49,17 +50,17 @@ def row_of(folder: Path) -> Row:
     """What is said of a run.
 
     Args:
-        folder: of a finished run of experiments.train.
+        folder: of a finished run.
 
     Returns:
-        `command`, `network`, `dataset`, `images` (trained on), `method`, `removed` (the
-        rate or the budget), `macs` and `params` of the dense and the small network,
-        and of each file of `FILES` its `accuracy`, `milliseconds`, `bytes` and
-        `sha256`.
+        `commands`, that of the run last, `network`, `dataset`, `images` (trained on),
+        `method`, `removed` (the rate or the budget), `macs` and `params` of the dense
+        and the small network, and of each file of `FILES` its `accuracy`,
+        `milliseconds`, `bytes` and `sha256`.
 
     Raises:
         ValueError: it is no finished run, lacks one of the files, or started from a
-            network that its command does not make.
+            network that no run has trained.
     """
     paths = {name: folder / "exports" / path for name, path in FILES.items()}
     missing = [
@@ -73,13 +74,13 @@ def row_of(folder: Path) -> Row:
             "(--formats=tflite --quantize=int8). Received: a folder without "
             f"{', '.join(missing)}"
         )
-    result = json.loads((folder / "result.json").read_text("utf-8"))
+    result = _result(folder)
     settings = RunSettings.from_json(result["settings"])
-    if settings.baseline is not None:
-        raise ValueError(
-            f"The run {str(folder)!r} must have trained its dense network itself. "
-            f"Received: baseline={settings.baseline!r}"
-        )
+    trained = _trained_in(folder, settings)
+    dense = _result(trained)
+    dense_settings = RunSettings.from_json(dense["settings"])
+    runs = (dense_settings, trained), (settings, folder)
+    commands = dict.fromkeys(command(*run) for run in runs)
     networks = [result[name] for name in ("dense", "small")]
     accuracies = [network["tflite_accuracy"] for network in networks]
     accuracies.append(result["quantized_accuracy"])
@@ -95,10 +96,10 @@ def row_of(folder: Path) -> Row:
         )
     }
     return {
-        "command": command(settings, folder),
+        "commands": list(commands),
         "network": settings.model,
         "dataset": settings.dataset,
-        "images": result["cost"]["dense"]["images"] // settings.dense_epochs,
+        "images": dense["cost"]["dense"]["images"] // dense_settings.dense_epochs,
         "method": settings.method,
         "removed": ", ".join(settings.budget) or f"rate {settings.rate}",
         "macs": [network["macs"] for network in networks],
@@ -108,17 +109,43 @@ def row_of(folder: Path) -> Row:
     }
 
 
+def _result(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return content
+
+
+def _trained_in(folder: Path, settings: RunSettings) -> Path:
+    """The folder of the run that trained the dense network which this one pruned."""
+    if settings.baseline is None:
+        return folder
+    trained = Path(settings.baseline).parent
+    finished = (trained / "result.json").is_file()
+    if finished and _result(trained)["settings"]["baseline"] is None:
+        return trained
+    raise ValueError(
+        f"The run {str(folder)!r} must have trained its dense network, or have it from "
+        f"a run that did. Received: baseline={settings.baseline!r}"
+    )
+
+
 def command(settings: RunSettings, folder: Path) -> str:
     """The command line of a run, without what is a default and where data are."""
     default = RunSettings()
-    given = [f"--output_dir=runs/{folder.name}"]
+    given = [f"--output_dir={_shown(folder)}"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if field.name in _PLACES or value == getattr(default, field.name):
             continue
+        if field.name == "baseline":
+            value = _shown(Path(value).parent) / Path(value).name
         shown = ",".join(value) if isinstance(value, tuple) else value
         given.append(f"--{field.name}={shown}")
     return shlex.join(["python", "-m", "experiments.train", *given])
+
+
+def _shown(folder: Path) -> Path:
+    """A run's folder as a reader may have it."""
+    return Path("runs") / folder.name if folder.is_absolute() else folder
 
 
 def _seconds(paths: Sequence[Path]) -> list[float]:
@@ -171,14 +198,18 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for number, row in enumerate(rows, start=1):
         sums = [row["files"][name]["sha256"] for name in ("small", "int8")]
-        lines += ["", f"{number}. `{row['command']}`", *(f"   `{s}`" for s in sums)]
+        first, *others = row["commands"][-1:]
+        lines += ["", f"{number}. `{first}`", *(f"   `{s}`" for s in (*others, *sums))]
     return "\n".join(lines) + "\n"
 
 
 def merged(known: Sequence[Row], made: Sequence[Row]) -> list[Row]:
     """Rows in the order of their commands; new ones in the place of old ones."""
-    rows = {row["command"]: row for row in (*known, *made)}
-    return sorted(rows.values(), key=lambda row: (row["dataset"], row["command"]))
+    rows = {tuple(row["commands"]): row for row in (*known, *made)}
+    return [
+        rows[commands]
+        for commands in sorted(rows, key=lambda key: (rows[key]["dataset"], key))
+    ]
 
 
 def define_flags() -> None:

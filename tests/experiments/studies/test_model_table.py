@@ -1,5 +1,7 @@
+import contextlib
 import hashlib
 import json
+import shutil
 
 import pytest
 
@@ -27,16 +29,46 @@ def test_a_row_says_what_the_files_of_a_run_are_worth(run):
 
 
 def test_a_row_names_the_command_that_made_it(run):
-    assert model_table.row_of(run)["command"] == (
+    assert model_table.row_of(run)["commands"] == [
         "python -m experiments.train --output_dir=runs/tiny --dense_epochs=1 "
         "--epochs=2 --batch_size=32 --formats=tflite --quantize=int8 --qat_epochs=1 "
         "--train_examples=128"
-    )
+    ]
+
+
+@contextlib.contextmanager
+def started_from(run, baseline):
+    """The run, as if it had had its dense network from elsewhere."""
+    record = run / "result.json"
+    text = record.read_text("utf-8")
+    result = json.loads(text)
+    result["settings"] |= {"baseline": str(baseline), "dense_epochs": 0}
+    del result["cost"]["dense"]
+    record.write_text(json.dumps(result))
+    yield
+    record.write_text(text)
+
+
+def test_a_row_names_the_run_that_trained_the_dense_network(run, tmp_path):
+    own = model_table.row_of(run)
+    dense = tmp_path / "dense_one"
+    dense.mkdir()
+    shutil.copy(run / "result.json", dense)
+    with started_from(run, dense / "dense.keras"):
+        row = model_table.row_of(run)
+    first, second = row["commands"]
+    assert [first] == [own["commands"][0].replace("runs/tiny", "runs/dense_one")]
+    assert "--baseline=runs/dense_one/dense.keras" in second
+    assert "--output_dir=runs/tiny" in second
+    assert "--dense_epochs=0" in second
+    assert row["images"] == own["images"]
+    page = model_table.markdown([row])
+    assert f"1. `{first}`\n   `{second}`\n" in page
 
 
 def test_rows_are_added_and_those_of_the_same_command_renewed(run):
     row = model_table.row_of(run)
-    other = row | {"command": "another", "network": "another network"}
+    other = row | {"commands": ["another"], "network": "another network"}
     first = model_table.merged([], [row, other])
     renewed = model_table.merged(first, [row | {"images": 3}])
     assert [r["images"] for r in renewed] == [row["images"], 3]
@@ -55,11 +87,7 @@ def test_runs_that_no_one_command_makes_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"--quantize=int8.*model_int8\.tflite"):
         model_table.row_of(run)
     aside.rename(path)
-    record = run / "result.json"
-    text = record.read_text("utf-8")
-    result = json.loads(text)
-    result["settings"]["baseline"] = "dense.keras"
-    record.write_text(json.dumps(result))
-    with pytest.raises(ValueError, match=r"itself.*baseline='dense\.keras'"):
-        model_table.row_of(run)
-    record.write_text(text)
+    for baseline in (tmp_path / "dense.keras", run / "dense.keras"):
+        refused = pytest.raises(ValueError, match=rf"a run that did.*'{baseline}'")
+        with started_from(run, baseline), refused:
+            model_table.row_of(run)
