@@ -132,6 +132,39 @@ def _scaled_rate(rate: Any, factor: Any) -> Any:
     return keras.ops.cast(rate, factor.dtype) * factor
 
 
+# Its square, divided by the mean square of all gradients, is a normal float32.
+_LEAST_SQUARE = 1e-16
+
+
+@contextlib.contextmanager
+def finite_without_gradient(
+    optimizer: keras.optimizers.Optimizer,
+) -> Iterator[None]:
+    """For a while, lets Adafactor take steps where inputs and outputs are masked.
+
+    It divides by the root of a product of two averages, over a weight's row and over
+    its column. Where both are of gradients that are zero, that is a product of two
+    `epsilon_1`, by default 1e-30, which underflows: 0 / 0, and the norm that the step
+    is clipped by spreads it to the whole kernel.
+
+    Args:
+        optimizer: the optimizer of the model, whichever.
+    """
+    raised = {
+        inner: inner.epsilon_1
+        for inner in innermost(optimizer)
+        if isinstance(inner, keras.optimizers.Adafactor)
+        and inner.epsilon_1 < _LEAST_SQUARE
+    }
+    for inner in raised:
+        inner.epsilon_1 = _LEAST_SQUARE
+    try:
+        yield
+    finally:
+        for inner, epsilon in raised.items():
+            inner.epsilon_1 = epsilon
+
+
 def uses_average(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether the optimizer keeps a moving average of the weights."""
     return any(inner.use_ema for inner in innermost(optimizer))

@@ -21,6 +21,7 @@ from pgmpf_tf.training.masking import (
     where_not_zero,
 )
 from pgmpf_tf.training.optimizers import (
+    finite_without_gradient,
     innermost,
     scaled_steps,
     suppresses_update,
@@ -169,6 +170,17 @@ class Trainer(Functional):
         variables: Sequence[Any],
     ) -> None:
         """Applies gradients, with the factors on the gradients or on what they do."""
+        with finite_without_gradient(optimizer):
+            self._apply_by(optimizer, by, apply, gradients, variables)
+
+    def _apply_by(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        by: Factors,
+        apply: Apply,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+    ) -> None:
         if not suppresses_update(self._settings.suppress, optimizer):
             apply(multiply(gradients, variables, by), variables)
             return

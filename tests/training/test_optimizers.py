@@ -120,6 +120,20 @@ def test_a_hard_masked_filter_stays_exactly_zero(name, suppress):
     assert np.isfinite(after).all()
 
 
+@pytest.mark.parametrize("suppress", ["gradient", "update"])
+def test_adafactor_takes_steps_where_inputs_and_outputs_are_masked(suppress):
+    # From the first step on: its averages have no gradient to remember.
+    optimizer = OPTIMIZERS["adafactor"]()
+    settings = optimizer.get_config()
+    model = compiled(optimizer, method="hard", suppress=suppress)
+    x, y = images_and_labels()
+    model.fit(x, y, 8, epochs=2, verbose=0)
+    assert_pruned(model)
+    assert [model.masks()[name].sum() for name in ("first", "second")] == [4, 3]
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert model.optimizer.get_config() == settings
+
+
 def test_every_optimizer_of_keras_is_tested():
     # On PyTorch Keras makes a subclass of its own of what is asked for.
     classes = {base for make in OPTIMIZERS.values() for base in type(make()).__mro__}
