@@ -31,7 +31,7 @@ may run several times at once. For hours in the background:
     nohup python -m experiments.sweep experiments/sweeps/main.json > main.log &
 
 Where the runs are gone but their records are kept, a sweep goes on from these, here and
-in the tables:
+in the tables (from those of several sweeps, if they share runs):
 
     python -m experiments.sweep experiments/sweeps/main.json --known=.../main.json
     python -m experiments.tables runs/main --known=.../main.json --results_dir=...
@@ -236,11 +236,11 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "output_dir", None, "Folder of the runs; by default runs/ and the sweep's name."
     )
-    flags.DEFINE_string(
+    flags.DEFINE_list(
         "known",
-        None,
-        "JSON of experiments.tables: runs that are on record there with "
-        "the same settings are not done again.",
+        [],
+        "JSON files of experiments.tables: runs that are on record there with the same "
+        "settings are not done again.",
     )
 
 

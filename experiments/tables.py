@@ -258,10 +258,10 @@ def define_flags() -> None:
         "Where to write. By default the sweep's own folder; without a sweep, the "
         f"records are read and the tables written in {RESULTS}.",
     )
-    flags.DEFINE_string(
+    flags.DEFINE_list(
         "known",
-        None,
-        "JSON of an earlier table of the same sweep: its records are "
+        [],
+        "JSON of earlier tables: records of this sweep's variants, rates and seeds are "
         "kept where the folder has no run in their place.",
     )
 
@@ -273,9 +273,8 @@ def main(arguments: list[str]) -> None:
         folder = Path(arguments[0])
         results = Path(results or folder)
         sweep, records = sweep_records.sweep_of(folder), sweep_records.collect(folder)
-        if flags.FLAGS.known:
-            known = sweep_records.known(flags.FLAGS.known)
-            records = sweep_records.merged(records, known)
+        known = sweep_records.of_sweep(sweep_records.known(flags.FLAGS.known), sweep)
+        records = sweep_records.merged(records, known)
         summary = summarize(records, sweep.get("reference"))
         sweep_records.save(results / f"{folder.name}.json", sweep, records, summary)
         print(write(folder.name, results, sweep, records))

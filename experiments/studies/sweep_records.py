@@ -198,22 +198,49 @@ def load(path: Path) -> tuple[dict[str, Any], list[Record]] | None:
     return content["sweep"], records
 
 
-def known(path: str) -> list[Record]:
-    """The records of a file that a flag names.
+def known(paths: Iterable[str]) -> list[Record]:
+    """The records of the files that a flag names.
 
     Raises:
         ValueError: there is no such file, or it holds something else.
     """
-    try:
-        content = load(Path(path))
-    except (OSError, ValueError):
-        content = None
-    if content is None:
-        raise ValueError(
-            "`known` must be a JSON file that experiments.tables has written. "
-            f"Received: {path!r}"
+    records = []
+    for path in paths:
+        try:
+            content = load(Path(path))
+        except (OSError, ValueError):
+            content = None
+        if content is None:
+            raise ValueError(
+                "`known` must be JSON files that experiments.tables has written. "
+                f"Received: {path!r}"
+            )
+        records += content[1]
+    return records
+
+
+def of_sweep(records: Iterable[Record], sweep: Record) -> list[Record]:
+    """Those records that stand for rows of a sweep, and not for those of another.
+
+    Args:
+        records: any.
+        sweep: see `sweep_of`; with an empty one all are kept.
+    """
+    if not sweep:
+        return list(records)
+    variants, rates = {*sweep["variants"], UNSTRUCTURED}, sweep.get("rates")
+    return [
+        record
+        for record in records
+        if record["seed"] in sweep["seeds"]
+        and (
+            record["variant"] == DENSE
+            or (
+                record["variant"] in variants
+                and (rates is None or record["rate"] in rates)
+            )
         )
-    return content[1]
+    ]
 
 
 def on_record(record: Record, settings: Record, folder: Path) -> bool:
@@ -232,7 +259,7 @@ def merged(records: list[Record], known: Iterable[Record]) -> list[Record]:
 
     Args:
         records: see `collect`.
-        known: of an earlier collection of the same sweep.
+        known: of earlier collections, see `of_sweep`.
     """
 
     def key(record: Record) -> tuple[Any, ...]:

@@ -294,13 +294,40 @@ def test_known_records_stay_where_no_run_takes_their_place(folder):
     assert all(record in merged for record in [*found, *others[1:]])
 
 
+def test_known_records_of_another_sweep_stay_out(folder):
+    (small,) = (r for r in sweep_records.collect(folder) if r["variant"] == "pgmpf")
+    sweep = {"variants": {"pgmpf": {}}, "rates": [small["rate"]], "seeds": [1, 2]}
+    kept = [
+        small | {"seed": 2},
+        small | {"variant": "dense", "rate": 0.0, "seed": 2},
+        small | {"variant": sweep_records.UNSTRUCTURED, "seed": 2},
+    ]
+    others = [
+        small | {"seed": 3},
+        small | {"variant": "dense", "rate": 0.0, "seed": 3},
+        small | {"variant": "sfp", "seed": 2},
+        small | {"rate": 0.1, "seed": 2},
+    ]
+    assert sweep_records.of_sweep([*others, *kept], sweep) == kept
+    any_rate = {key: value for key, value in sweep.items() if key != "rates"}
+    assert sweep_records.of_sweep([*others, *kept], any_rate) == [others[-1], *kept]
+    assert sweep_records.of_sweep(others, {}) == others
+
+
+def test_known_records_come_from_several_files(records, tmp_path):
+    paths = [tmp_path / name for name in ("a.json", "b.json")]
+    for path, part in zip(paths, (records[:1], records[1:]), strict=True):
+        sweep_records.save(path, {}, part, [])
+    assert sweep_records.known(map(str, paths)) == records
+
+
 @pytest.mark.parametrize("content", [None, "[]", '{"rungs": []}', "no JSON"])
 def test_what_holds_no_records_is_refused(content, tmp_path):
     path = tmp_path / "known.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ValueError, match=r"`known` must be a JSON file .*known\.json"):
-        sweep_records.known(str(path))
+    with pytest.raises(ValueError, match=r"`known` must be JSON files .*known\.json"):
+        sweep_records.known([str(path)])
 
 
 def test_figures_are_drawn(records, tmp_path):
