@@ -94,11 +94,11 @@ class CostModel:
         """
         # The last entry is for slices without a unit: NO_UNIT is -1.
         gone = np.append(removed, False)
-        zero = {}
+        zero: dict[int, list[tuple[int, np.ndarray]]] = {}
         for member in self._analysis.members:
             slices = gone[member.units]
             if slices.any():
-                zero[id(member.variable)] = (member.axis, slices)
+                zero.setdefault(id(member.variable), []).append((member.axis, slices))
         return Weights(zero, self._cache)
 
 

@@ -53,7 +53,8 @@ def analyze(
     for labeled in flow.variables.values():
         if any(matches(pattern, path_names(labeled.path)) for pattern in patterns):
             flow.pin(labeled.labels, f"layer '{labeled.path}' is excluded")
-        elif id(labeled.owner) in uncovered:
+    for labeled in [*flow.variables.values(), *flow.inputs.values()]:
+        if id(labeled.owner) in uncovered:
             reason = uncovered[id(labeled.owner)]
             flow.pin(labeled.labels, f"layer '{labeled.path}' {reason}")
     return _collect(flow)
@@ -121,7 +122,7 @@ def _collect(flow: Flow) -> Analysis:
     unit_of = np.append(numbers[components], NO_UNIT)
 
     members = []
-    for labeled in flow.variables.values():
+    for labeled in [*flow.variables.values(), *flow.inputs.values()]:
         units = unit_of[labeled.labels]
         if (units != NO_UNIT).any():
             members.append(

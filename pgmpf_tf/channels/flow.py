@@ -63,6 +63,8 @@ class Flow:
 
     Attributes:
         variables: what is known of variables, by their `id`.
+        inputs: the kernels that read channels which would not be zero where they are
+            pruned: their slices along these, by the `id` of the kernel.
         filters_of: the labels of the filters of a layer, by its path.
         opaque_layers: why layers stay whole of which nothing is known, by path.
         count: how many labels there are.
@@ -72,9 +74,11 @@ class Flow:
         self.independent = independent
         self.count = 0
         self.variables: dict[int, LabeledVariable] = {}
+        self.inputs: dict[int, LabeledVariable] = {}
         self.filters_of: dict[str, Array] = {}
         self.opaque_layers: dict[str, str] = {}
         self._readers: dict[int, Array] = {}
+        self._infinite: set[int] = set()
         self._ties: list[tuple[Array, Array]] = []
         self._pins: list[tuple[Array, str]] = []
         self._spread: list[Array] = []
@@ -140,14 +144,68 @@ class Flow:
             reader: its name, for the reason.
             constants: whether it can do without constants, not only without zeros.
         """
-        fine = ~np.isnan(channels.pruned) if constants else channels.pruned == 0
-        held = (channels.labels >= 0) & ~fine
+        held = self._held(channels, constants)
         if held.any():
             value = channels.pruned[held][0]
             what = "a value that depends on the input" if value != value else value
             self.pin(
                 channels.labels[held], f"pruned, it would put {what} into {reader}"
             )
+
+    def may_be_infinite(self, labels: Array) -> None:
+        """These channels may hold infinity or NaN where they are pruned."""
+        self._infinite.update(labels[labels >= 0].tolist())
+
+    def infinite(self, labels: Array) -> Array:
+        """bool: which labels `may_be_infinite` was told of."""
+        return np.isin(labels, list(self._infinite))
+
+    def read(
+        self,
+        node: Node,
+        kernel: keras.Variable,
+        axis: int,
+        channels: Channels,
+        *,
+        constants: bool = False,
+    ) -> None:
+        """A kernel reads these channels: what would not be zero there, it must not see.
+
+        Its slices become members of the channels' units. Where the channels may be
+        infinite, that does not help, and they stay.
+
+        Args:
+            node: the call.
+            kernel: the variable.
+            axis: its axis of input channels.
+            channels: what it reads, along one axis.
+            constants: whether it can do without constants, not only without zeros.
+        """
+        infinite = np.isnan(channels.pruned) & self.infinite(channels.labels)
+        labels = np.where(infinite, channels.labels, NO_LABEL)
+        self.mix(Channels(labels, channels.pruned), f"'{node.path}'")
+        held = self._held(channels, constants) & ~infinite
+        if not held.any():
+            return
+        labels = np.where(held, channels.labels, NO_LABEL)
+        known = self.inputs.get(id(kernel))
+        if known is not None:  # the labels of all calls are tied
+            labels = np.maximum(known.labels, labels)
+        self.inputs[id(kernel)] = LabeledVariable(
+            node.operation,
+            node.operation,
+            node.path,
+            kernel,
+            axis % len(kernel.shape),
+            "input",
+            labels,
+        )
+
+    @staticmethod
+    def _held(channels: Channels, constants: bool) -> Array:
+        """Which channels would be seen where they are pruned."""
+        fine = ~np.isnan(channels.pruned) if constants else channels.pruned == 0
+        return (channels.labels >= 0) & ~fine
 
     def tie_calls(self, kernel: keras.Variable, labels: Array) -> None:
         """A kernel reads these channels; all its calls read with the same rows."""

@@ -22,7 +22,9 @@ class Member:
         axis: the channel axis in the variable's shape.
         role: what the slice is: `"kernel"` (scored by the criteria), `"bias"`,
             `"scale"` (BatchNorm gamma), `"offset"` (BatchNorm beta), `"mean"` (the
-            moving mean of a BatchNorm that has no gamma), `"slope"` (PReLU).
+            moving mean of a BatchNorm that has no gamma), `"slope"` (PReLU), `"input"`
+            (of a kernel, along the channels that it reads, where these would not be
+            zero: behind a sigmoid, say). A kernel may be a member along both axes.
         units: int64 array, shape `(variable.shape[axis],)`: the unit of each slice,
             or `NO_UNIT`. A unit may occur several times (after a Flatten, say).
         path: where the layer is in the model: `"backbone/block1/conv"`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,9 @@ class EinsumDense(Rule):
             raise NoRule(f"its equation {layer.equation} sums up an axis")
         if source[0] != equation.result[0] or source[0] in own:
             raise NoRule("it moves the batch axis")
+        bias = bias_of(layer)
+        if bias is not None and _astray(bias.shape, node.outputs[0].shape):
+            raise NoRule("Keras may add its bias along another axis")
         return equation
 
     @staticmethod
@@ -106,7 +110,7 @@ class EinsumDense(Rule):
         equation = self.equation(node)
         source, own = equation.operands
         channels, kernel = inputs[0], node.operation._kernel
-        flow.mix(channels, f"'{node.path}'", constants=self.folds(node))
+        self._let_read(node, flow, equation, channels)
         passing = tuple(a for a, s in enumerate(source) if s not in own)
         labels = channels.labels.max(axis=passing, keepdims=True)
         flow.tie(channels.labels, labels)
@@ -134,6 +138,21 @@ class EinsumDense(Rule):
             self._check_calls(node, flow, own.index(unit))
             out = flow.filters(node, kernel, own.index(unit))
         return [self._labeled(node, flow, equation, unit, out)]
+
+    def _let_read(
+        self, node: Node, flow: Flow, equation: Equation, channels: Channels
+    ) -> None:
+        source, own = equation.operands
+        varying = [a for a, size in enumerate(channels.labels.shape) if size > 1]
+        symbols = [source[axis] for axis in varying]
+        contracted = [s for s in symbols if s in own and s not in equation.result]
+        if len(symbols) == 1 == len(contracted):
+            vector = Channels(channels.labels.ravel(), channels.pruned.ravel())
+            axis = own.index(contracted[0])
+            kernel = node.operation._kernel
+            flow.read(node, kernel, axis, vector, constants=self.folds(node))
+        else:
+            flow.mix(channels, f"'{node.path}'", constants=self.folds(node))
 
     @staticmethod
     def _check_calls(node: Node, flow: Flow, axis: int) -> None:
@@ -317,6 +336,12 @@ class EinsumDense(Rule):
                 if s in chosen and bias.shape[axis] > 1:
                     bias = np.compress(chosen[s], bias, axis=axis)
             new["bias"] = bias
+            sizes = [
+                int(chosen[s].sum()) if s in chosen else size
+                for s, size in zip(result, node.outputs[0].shape, strict=True)
+            ]
+            if _astray(bias.shape, sizes):
+                raise NoRule("Keras would add its bias along another axis")
         return narrower(node, config, new, activation=own_activation(layer))
 
     def _output_shape(
@@ -341,6 +366,20 @@ class EinsumDense(Rule):
         shape = sizes.weights.get("_kernel", node.operation._kernel.shape)
         made = [n for s, n in zip(own, shape, strict=True) if s not in source]
         return count(sizes.inputs[0][1:]) * count(tuple(made))
+
+
+def _astray(bias: Sequence[int], result: Sequence[int | None]) -> bool:
+    """Whether `keras.ops.add` may take a bias for one along another axis.
+
+    On TensorFlow it takes what has one long axis for a bias of the last axis if that
+    is as long, or else of the second one, wherever the long axis is.
+    """
+    long = [axis for axis, size in enumerate(bias) if size > 1]
+    if len(long) != 1:
+        return False
+    size, axis = bias[long[0]], len(result) - len(bias) + long[0]
+    taken = next((a for a in (len(result) - 1, 1) if result[a] == size), axis)
+    return taken != axis
 
 
 def _is_product(kept: Array, axes: list[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,36 @@ class Entrywise(Rule):
         value = self.value(node, values)
         joined = flow.join(labels, self._zeros(node, labels, values))
         shape = np.broadcast_shapes(joined.shape, value.shape)
-        return Channels(np.broadcast_to(joined, shape), np.broadcast_to(value, shape))
+        joined, value = np.broadcast_to(joined, shape), np.broadcast_to(value, shape)
+        unknown = np.isnan(value)
+        if unknown.any():
+            infinite = [
+                np.broadcast_to(flow.infinite(label) & np.isnan(known), shape)
+                for label, known in zip(labels, values, strict=True)
+            ]
+            if any(part.any() for part in infinite) or self._may_diverge(node, values):
+                flow.may_be_infinite(joined[unknown])
+        return Channels(joined, value)
+
+    def _may_diverge(self, node: Node, values: list[Array]) -> bool:
+        """Whether something infinite may come out where nothing infinite goes in.
+
+        The unknown is tried as -1, 0 and 1: there is no pole elsewhere in what Keras
+        has, and a layer of one's own that has one would not train either.
+        """
+        tries = [(-1.0, 0.0, 1.0) if np.isnan(v).any() else (0.0,) for v in values]
+        return any(
+            np.isnan(
+                self.value(
+                    node,
+                    [
+                        np.where(np.isnan(value), number, value)
+                        for value, number in zip(values, numbers, strict=True)
+                    ],
+                )
+            ).any()
+            for numbers in itertools.product(*tries)
+        )
 
     def _zeros(
         self, node: Node, labels: list[Array], values: list[Array]

@@ -45,6 +45,10 @@ class Mixing(Channelwise):
     def kernel_of(self, layer: keras.layers.Layer) -> keras.Variable:
         return whole_kernel(layer, self.kernel)
 
+    def reader(self, layer: keras.layers.Layer) -> tuple[keras.Variable, int]:
+        """The variable that the input channels meet first, and its axis of them."""
+        return self.kernel_of(layer), self.axis_in
+
     def width(self, node: Node) -> int | None:
         layer = node.operation
         return self.kernel_of(layer).shape[self.axis_in] * self.groups(layer)
@@ -55,7 +59,12 @@ class Mixing(Channelwise):
         layer = node.operation
         kernel = self.kernel_of(layer)
         groups = self.groups(layer)
-        flow.mix(Channels(labels, pruned), f"'{node.path}'", constants=self.folds(node))
+        read = Channels(labels, pruned)
+        if groups > 1:
+            flow.mix(read, f"'{node.path}'", constants=self.folds(node))
+        else:
+            reader, axis = self.reader(layer)
+            flow.read(node, reader, axis, read, constants=self.folds(node))
         flow.tie_calls(kernel, labels)
         out = flow.filters(node, kernel, self.axis_out)
         if bias_of(layer) is not None:
@@ -300,6 +309,9 @@ class SeparableConv(Mixing):
 
     def __init__(self) -> None:
         super().__init__("filters", "pointwise_kernel")
+
+    def reader(self, layer: keras.layers.Layer) -> tuple[keras.Variable, int]:
+        return layer.depthwise_kernel, -2
 
     def width(self, node: Node) -> int | None:
         return node.operation.depthwise_kernel.shape[-2]

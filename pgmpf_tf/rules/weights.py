@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,15 +20,15 @@ class Weights:
     ```
 
     Args:
-        zero: by `id` of a variable, the axis and a bool array along it: True for a
-            slice that is taken for zero.
+        zero: by `id` of a variable, axes and a bool array along each: True for a slice
+            that is taken for zero.
         cache: what was computed of the weights as they are; views of one model, whose
             weights do not change meanwhile, may share it.
     """
 
     def __init__(
         self,
-        zero: Mapping[int, tuple[int, Array]] | None = None,
+        zero: Mapping[int, Sequence[tuple[int, Array]]] | None = None,
         cache: dict[Any, Array] | None = None,
     ) -> None:
         self._zero = {} if zero is None else zero
@@ -40,9 +40,9 @@ class Weights:
         values = np.asarray(keras.ops.convert_to_numpy(variable))
         if id(variable) not in self._zero:
             return values
-        axis, zero = self._zero[id(variable)]
         values = values.copy()  # on some backends they are the variable's own
-        np.moveaxis(values, axis, 0)[zero] = 0
+        for axis, zero in self._zero[id(variable)]:
+            np.moveaxis(values, axis, 0)[zero] = 0
         return values
 
     def connections(self, kernel: keras.Variable, axis_in: int, axis_out: int) -> Array:
@@ -74,11 +74,11 @@ class Weights:
         found = self._cache[id(kernel), axis_in, axis_out]
         if id(kernel) not in self._zero:
             return found
-        axis, zero = self._zero[id(kernel)]
-        if axis == axis_out:
-            return found & ~zero
-        if axis == axis_in:
-            return found & ~zero[:, None]
+        zero = dict(self._zero[id(kernel)])
+        if zero.keys() <= {axis_in, axis_out}:
+            for axis, gone in zero.items():
+                found = found & ~(gone if axis == axis_out else gone[:, None])
+            return found
         values = np.moveaxis(self(kernel) != 0, (axis_in, axis_out), (-2, -1))
         return values.any(axis=tuple(range(values.ndim - 2)))
 

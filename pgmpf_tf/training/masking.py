@@ -47,11 +47,13 @@ def factors(
         draw = uniform(state.seed, step, len(layout.units))
         passed = ops.where(draw < np.float32(dropout), 0.0, passed)
     factor = mask + (1.0 - mask) * passed
-    result = {}
+    result: dict[int, Any] = {}
     for pieces in layout.pieces:
         cut = _cut(factor, pieces)
         for variable, number in pieces.of_variables:
-            result[id(variable)] = cut[number]
+            # A kernel may lose filters, and inputs that would not be zero.
+            other = result.get(id(variable))
+            result[id(variable)] = cut[number] if other is None else cut[number] * other
     return result
 
 

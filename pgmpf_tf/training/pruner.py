@@ -76,7 +76,9 @@ class Pruner:
             for layer, _ in self.normalizations
             if id(layer) in follows
         )
-        self._of_variable = {id(member.variable): member for member in self.members}
+        self._of_variable: dict[int, list[Member]] = {}
+        for member in self.members:
+            self._of_variable.setdefault(id(member.variable), []).append(member)
 
     def _index(self, member: Member) -> np.ndarray:
         return mask_index(member, self._position)
@@ -201,11 +203,10 @@ class Pruner:
 
     def _forget(self, optimizer: keras.optimizers.Optimizer, mask: np.ndarray) -> None:
         def factor(variable: keras.Variable) -> np.ndarray | None:
-            member = self._of_variable.get(id(variable))
-            if member is None:
-                return None
-            values = mask[self._index(member)]
-            return None if values.all() else member.broadcast(values)
+            values = np.ones(1, mask.dtype)
+            for member in self._of_variable.get(id(variable), ()):
+                values = values * member.broadcast(mask[self._index(member)])
+            return None if values.all() else values
 
         scale_slots(optimizer, factor)
 

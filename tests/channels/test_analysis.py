@@ -60,6 +60,20 @@ def test_members_name_every_variable_of_a_channel():
         assert member.variable.shape[member.axis] == 6
 
 
+def test_what_would_not_be_zero_is_kept_from_its_reader():
+    x = keras.Input((8, 8, 3))
+    y = layers.Conv2D(6, 3, activation="sigmoid", name="first")(x)
+    y = layers.Conv2D(5, 3, padding="same", activation="relu", name="padded")(y)
+    y = layers.Conv2D(4, 3, activation="sigmoid", name="second")(y)
+    y = layers.Conv2D(2, 3, name="reader")(y)
+    first, _, second = analyze(keras.Model(x, y)).groups
+    (rows,) = (member for member in first.members if member.role == "input")
+    assert (rows.path, rows.axis) == ("padded", 2)
+    np.testing.assert_array_equal(rows.units, first.units)
+    # Without padding, a constant can become a part of the bias.
+    assert [member.role for member in second.members] == ["kernel", "bias"]
+
+
 def test_independent_units_sit_in_one_convolution_each():
     analysis = analyze(bottleneck(), coupling="independent")
     assert analysis.unit_count == 16

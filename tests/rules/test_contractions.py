@@ -64,9 +64,9 @@ EINSUM_DENSE = {
 }
 
 
-def model_of(operation):
+def model_of(operation, width=8):
     inputs = keras.Input((7, 3))
-    y = operation(layers.Dense(8, name="first")(inputs))
+    y = operation(layers.Dense(width, name="first")(inputs))
     y = layers.Dense(4, name="reader")(layers.Flatten()(y))
     model = keras.Model(inputs, y)
     randomize(model)
@@ -130,10 +130,30 @@ def test_an_equation_that_sums_up_an_axis_is_a_barrier():
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
 
 
-def test_a_bias_that_all_filters_share_pins_them():
-    model = model_of(einsum("abc,bdc->adc", (7, 8), bias_axes="d"))
-    randomize(model)
-    assert analyze(model).unit_count == 0
+def test_a_bias_that_all_filters_share_is_kept_from_what_reads_them():
+    wrapped = pruned(model_of(einsum("abc,bdc->adc", (7, 8), bias_axes="d")))
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").units == 4
+    x = samples(wrapped)
+    assert deviation(outputs_of(wrapped, x), outputs_of(small, x)) < 2e-6
+
+
+@pytest.mark.parametrize(("width", "zeros", "left"), [(7, 2, 7), (8, 1, 8), (9, 4, 5)])
+def test_no_bias_is_added_along_another_axis(width, zeros, left):
+    """On TensorFlow `ops.add` takes (7, 1) for a bias of 7 channels, if there are 7."""
+    model = model_of(einsum("abc,bdc->adc", (7, width), bias_axes="d"), width)
+    kernel, bias = model.get_layer("first").get_weights()
+    kernel[:, :zeros], bias[:zeros] = 0, 0
+    model.get_layer("first").set_weights([kernel, bias])
+    reader = model.get_layer("reader")
+    rows = reader.get_weights()[0].reshape(7, width, 4)
+    rows[:, :zeros] = 0
+    reader.kernel.assign(rows.reshape(7 * width, 4))
+    small = pgmpf_tf.compact(model)
+    (layer,) = (each for each in small.layers if isinstance(each, layers.EinsumDense))
+    assert layer.kernel.shape[2] == left
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
     small = pgmpf_tf.compact(model)
     x = samples(model)
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6

@@ -59,6 +59,18 @@ def volume():
     return x, layers.Conv3D(8, 1, name="first")(x)
 
 
+class OneAffine(layers.Layer):
+    """One scale and one offset for all channels, as PP-HGNetV2 has them."""
+
+    def build(self, shape):
+        self.scale, self.offset = (
+            self.add_weight(shape=(), initializer="ones") for _ in range(2)
+        )
+
+    def call(self, x):
+        return x * self.scale + self.offset
+
+
 def channels_of(x):
     return np.linspace(0.5, 2, x.shape[-1]).astype("float32")
 
@@ -76,15 +88,26 @@ IMAGE = {
     "separable": layers.SeparableConv2D(5, 3, depth_multiplier=2, activation="relu"),
     "dense_4d": layers.Dense(5),
     "sigmoid": layers.Activation("sigmoid"),
+    "sigmoid_padded": lambda x: layers.Conv2D(5, 3, padding="same")(ops.sigmoid(x)),
+    "sigmoid_depthwise": lambda x: layers.Conv2D(5, 1)(
+        layers.DepthwiseConv2D(3, padding="same")(ops.sigmoid(x))
+    ),
+    "sigmoid_separable": lambda x: layers.SeparableConv2D(5, 3)(ops.sigmoid(x)),
     "sigmoid_pooled": lambda x: layers.GlobalMaxPooling2D()(ops.sigmoid(x)),
     "mean_channels": lambda x: x * ops.mean(x, axis=-1, keepdims=True),
     "plus_one": lambda x: x * 2 + 1,
+    "plus_one_transposed": lambda x: layers.Conv2DTranspose(5, 3)(x * 2 + 1),
+    "one_affine": lambda x: layers.Conv2D(5, 3, padding="same")(OneAffine()(x)),
+    "one_affine_einsum": lambda x: layers.EinsumDense("...x,xy->...y", 5)(
+        OneAffine()(x)
+    ),
     "softplus_conv": lambda x: layers.Conv2D(5, 3, use_bias=False)(ops.softplus(x)),
     "softplus_groups": lambda x: layers.Conv2D(6, 1, groups=2)(ops.softplus(x)),
     "softplus_einsum": lambda x: layers.EinsumDense("...x,xy->...y", 5)(
         ops.softplus(x)
     ),
     "layer_norm": layers.LayerNormalization(),
+    "layer_norm_unscaled": layers.LayerNormalization(scale=False),
     "layer_norm_uncentered": layers.LayerNormalization(center=False, epsilon=0.1),
     "rms_norm": layers.RMSNormalization(epsilon=0.1),
     "group_norm": layers.GroupNormalization(4),
@@ -185,17 +208,24 @@ PASSING = [
     *((volume, name) for name in VOLUME),
 ]
 PINNED = {
-    "sigmoid_padded": (
-        lambda x: layers.Conv2D(5, 3, padding="same")(ops.sigmoid(x)),
+    "sigmoid_groups": (
+        lambda x: layers.Conv2D(6, 3, padding="same", groups=2)(ops.sigmoid(x)),
         "would put 0.5 into",
+    ),
+    "infinite": (
+        lambda x: layers.Conv2D(5, 3, padding="same")(ops.reciprocal(x)),
+        "would put a value that depends",
+    ),
+    "infinite_before": (
+        lambda x: layers.Conv2D(5, 3, padding="same")(ops.log(ops.abs(x)) + x),
+        "would put a value that depends",
+    ),
+    "infinite_perhaps": (
+        lambda x: layers.Dense(5)(1 / layers.LayerNormalization(scale=False)(x)),
+        "would put a value that depends",
     ),
     "softmax": (layers.Softmax(), "needs all channels"),
     "activation_softmax": (layers.Activation("softmax"), "across channels"),
-    "plus_one_transposed": (
-        lambda x: layers.Conv2DTranspose(5, 3)(x * 2 + 1),
-        "would put 1.0 into",
-    ),
-    "layer_norm_unscaled": (layers.LayerNormalization(scale=False), "depends on"),
     "layer_norm_all_axes": (layers.LayerNormalization([1, 2, 3]), "last axis alone"),
     "layer_norm_of_constants": (
         lambda x: layers.LayerNormalization()(ops.sigmoid(x)),
