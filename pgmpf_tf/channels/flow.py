@@ -160,6 +160,21 @@ class Flow:
         """bool: which labels `may_be_infinite` was told of."""
         return np.isin(labels, list(self._infinite))
 
+    def read_by_zeros(self, channels: Channels, reader: str) -> Array:
+        """Zeros are multiplied by channels where they are pruned: infinite ones stay.
+
+        Args:
+            channels: what is read.
+            reader: its name, for the reason.
+
+        Returns:
+            bool, by channel: whether all is well.
+        """
+        infinite = np.isnan(channels.pruned) & self.infinite(channels.labels)
+        labels = np.where(infinite, channels.labels, NO_LABEL)
+        self.mix(Channels(labels, channels.pruned), reader)
+        return ~infinite
+
     def read(
         self,
         node: Node,
@@ -171,8 +186,7 @@ class Flow:
     ) -> None:
         """A kernel reads these channels: what would not be zero there, it must not see.
 
-        Its slices become members of the channels' units. Where the channels may be
-        infinite, that does not help, and they stay.
+        Its slices become members of the channels' units.
 
         Args:
             node: the call.
@@ -181,10 +195,8 @@ class Flow:
             channels: what it reads, along one axis.
             constants: whether it can do without constants, not only without zeros.
         """
-        infinite = np.isnan(channels.pruned) & self.infinite(channels.labels)
-        labels = np.where(infinite, channels.labels, NO_LABEL)
-        self.mix(Channels(labels, channels.pruned), f"'{node.path}'")
-        held = self._held(channels, constants) & ~infinite
+        finite = self.read_by_zeros(channels, f"'{node.path}'")
+        held = self._held(channels, constants) & finite
         if not held.any():
             return
         labels = np.where(held, channels.labels, NO_LABEL)

@@ -59,12 +59,7 @@ class Mixing(Channelwise):
         layer = node.operation
         kernel = self.kernel_of(layer)
         groups = self.groups(layer)
-        read = Channels(labels, pruned)
-        if groups > 1:
-            flow.mix(read, f"'{node.path}'", constants=self.folds(node))
-        else:
-            reader, axis = self.reader(layer)
-            flow.read(node, reader, axis, read, constants=self.folds(node))
+        self._let_read(node, flow, Channels(labels, pruned), groups)
         flow.tie_calls(kernel, labels)
         out = flow.filters(node, kernel, self.axis_out)
         if bias_of(layer) is not None:
@@ -78,11 +73,25 @@ class Mixing(Channelwise):
             value = np.nan
         return out, np.full(out.shape, value)
 
+    def _let_read(self, node: Node, flow: Flow, read: Channels, groups: int) -> None:
+        name, constants = f"'{node.path}'", self.folds(node)
+        if groups == 1:
+            kernel, axis = self.reader(node.operation)
+            flow.read(node, kernel, axis, read, constants=constants)
+        elif self._go_as_wholes(len(read.labels), groups):
+            flow.read_by_zeros(read, name)  # the filters that read it go as well
+        else:
+            flow.mix(read, name, constants=constants)
+
+    @staticmethod
+    def _go_as_wholes(channels: int, groups: int) -> bool:
+        return groups >= channels // groups
+
     @staticmethod
     def _tie_groups(flow: Flow, labels: Array, out: Array, groups: int) -> None:
         """Groups stay equally wide, or go as wholes where that is the finer choice."""
         ins, outs = labels.reshape(groups, -1), out.reshape(groups, -1)
-        if groups >= ins.shape[1]:
+        if Mixing._go_as_wholes(len(labels), groups):
             flow.tie(ins, ins[:, :1])
             flow.tie(outs, outs[:, :1])
             flow.tie(ins[:, :1], outs[:, :1])

@@ -61,19 +61,36 @@ def compensate(model: PrunedModel, data: Any) -> int:
                 f"What arrives at layer {layer.name!r} is NaN or infinite on these "
                 "data. Are the data or the weights finite?"
             )
+    kernels = [_kernel_of(layer) for layer in readers]
     model.apply_masks()
+    after = _means(model, readers, data)
     changed = 0
-    for layer, mean, now in zip(
-        readers, before, _means(model, readers, data), strict=True
-    ):
+    for layer, kernel, mean, now in zip(readers, kernels, before, after, strict=True):
         if mean is None or now is None:
             continue  # it was not called
-        gone = np.where(now[1] == 0, mean[0], 0.0)
+        unread = _reads(layer, kernel) & ~_reads(layer, _kernel_of(layer))
+        gone = np.where((now[1] == 0) | unread, mean[0], 0.0)
         if gone.any():
-            kernel = keras.ops.convert_to_numpy(layer._kernel).astype("float64")
             layer.bias.assign(layer.bias + _through(layer, kernel, gone))
             changed += 1
+    model._pruner.hold()  # the biases of filters that are gone themselves
     return changed
+
+
+def _kernel_of(layer: keras.layers.Layer) -> np.ndarray:
+    kernel: np.ndarray = keras.ops.convert_to_numpy(layer._kernel).astype("float64")
+    return kernel
+
+
+def _reads(layer: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
+    """Whether a kernel has anything for a channel: along its channel axes."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        source, own, result = _letters(layer)
+        summed = "".join(s for s in source if s in own and s not in result)
+        found: np.ndarray = np.einsum(f"{own}->{summed}", kernel != 0)
+        return found
+    others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim - 2)
+    return (kernel != 0).any(axis=others)
 
 
 def _has_bias_to_fill(layer: keras.layers.Layer) -> bool:

@@ -92,6 +92,9 @@ IMAGE = {
     "sigmoid_depthwise": lambda x: layers.Conv2D(5, 1)(
         layers.DepthwiseConv2D(3, padding="same")(ops.sigmoid(x))
     ),
+    "sigmoid_groups_all": lambda x: layers.Conv2D(16, 3, padding="same", groups=8)(
+        ops.sigmoid(x)
+    ),
     "sigmoid_separable": lambda x: layers.SeparableConv2D(5, 3)(ops.sigmoid(x)),
     "sigmoid_pooled": lambda x: layers.GlobalMaxPooling2D()(ops.sigmoid(x)),
     "mean_channels": lambda x: x * ops.mean(x, axis=-1, keepdims=True),
@@ -214,6 +217,10 @@ PINNED = {
     ),
     "infinite": (
         lambda x: layers.Conv2D(5, 3, padding="same")(ops.reciprocal(x)),
+        "would put a value that depends",
+    ),
+    "infinite_groups": (
+        lambda x: layers.Conv2D(8, 3, padding="same", groups=8)(ops.reciprocal(x)),
         "would put a value that depends",
     ),
     "infinite_before": (

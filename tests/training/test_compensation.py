@@ -52,6 +52,46 @@ def test_constants_are_lost_without_a_difference(reader):
     assert deviation(expected, outputs_of(small, data())) < 2e-6
 
 
+class Offset(layers.Layer):
+    """The same number for all channels: where they are pruned, it is there as well."""
+
+    def build(self, shape):
+        self.offset = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, x):
+        return x + self.offset
+
+
+@pytest.mark.parametrize("reader", ["dense", "einsum"])
+def test_constants_that_are_no_longer_read_are_lost_without_a_difference(reader):
+    x = keras.Input((6, 5))
+    y = layers.Dense(8, activation="gelu", name="first")(x)
+    y = READERS[reader](Offset()(y))
+    y = layers.Dense(4)(layers.Activation("sigmoid")(y)) if reader == "dense" else y
+    model = keras.Model(x, y)
+    randomize(model)
+    silence(model.get_layer("first"), [1, 2, 5, 6])
+    expected = outputs_of(model, data())
+    wrapped = pgmpf_tf.wrap(model, rate={"first": 0.5, "*": 0.0})
+    assert pgmpf_tf.compensate(wrapped, data()) == 1
+    small = pgmpf_tf.compact(wrapped)
+    assert small.get_layer("first").units == 4
+    assert deviation(expected, outputs_of(small, data())) < 2e-6
+
+
+def test_the_biases_of_pruned_filters_stay_zero():
+    x = keras.Input((6, 5))
+    y = layers.Dense(8, activation="relu", name="first")(x)
+    y = layers.Dense(6, activation="relu", name="second")(y)
+    model = keras.Model(x, layers.Dense(3)(y))
+    randomize(model)
+    wrapped = pgmpf_tf.wrap(model, rate=0.5)
+    assert pgmpf_tf.compensate(wrapped, data()) == 2
+    gone = wrapped.masks()["second"] == 0
+    assert gone.sum() == 3
+    assert not model.get_layer("second").bias.numpy()[gone].any()
+
+
 def test_the_mean_of_the_outputs_stays():
     x = keras.Input((4, 4, 3))
     y = layers.Conv2D(8, 1, activation="relu", name="first")(x)
