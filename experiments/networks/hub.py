@@ -100,7 +100,7 @@ VISION: dict[str, dict[str, Any]] = {
         "hidden_sizes": [16, 32],
         "stem_channels": [3, 8, 16],
         "hidden_act": "relu",
-        "use_learnable_affine_block": False,
+        "use_learnable_affine_block": True,
         "stackwise_stage_filters": [[16, 8, 16, 1, 3, 3], [16, 8, 32, 1, 3, 3]],
         "apply_downsample": [False, True],
         "use_lightweight_conv_block": [False, True],
