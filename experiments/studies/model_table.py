@@ -198,7 +198,7 @@ def markdown(rows: Sequence[Row]) -> str:
     ]
     for number, row in enumerate(rows, start=1):
         sums = [row["files"][name]["sha256"] for name in ("small", "int8")]
-        first, *others = row["commands"][-1:]
+        first, *others = row["commands"]
         lines += ["", f"{number}. `{first}`", *(f"   `{s}`" for s in (*others, *sums))]
     return "\n".join(lines) + "\n"
 
