@@ -170,17 +170,7 @@ class Trainer(Functional):
         variables: Sequence[Any],
     ) -> None:
         """Applies gradients, with the factors on the gradients or on what they do."""
-        with finite_without_gradient(optimizer):
-            self._apply_by(optimizer, by, apply, gradients, variables)
-
-    def _apply_by(
-        self,
-        optimizer: keras.optimizers.Optimizer,
-        by: Factors,
-        apply: Apply,
-        gradients: Sequence[Any],
-        variables: Sequence[Any],
-    ) -> None:
+        apply = finite_without_gradient(optimizer)(apply)
         if not suppresses_update(self._settings.suppress, optimizer):
             apply(multiply(gradients, variables, by), variables)
             return

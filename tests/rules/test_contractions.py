@@ -154,9 +154,6 @@ def test_no_bias_is_added_along_another_axis(width, zeros, left):
     assert layer.kernel.shape[2] == left
     x = samples(model)
     assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
-    small = pgmpf_tf.compact(model)
-    x = samples(model)
-    assert deviation(outputs_of(model, x), outputs_of(small, x)) < 2e-6
 
 
 def test_filters_of_a_layer_with_a_bias_for_places_alone_are_masked():

@@ -223,8 +223,8 @@ PINNED = {
         lambda x: layers.Conv2D(8, 3, padding="same", groups=8)(ops.reciprocal(x)),
         "would put a value that depends",
     ),
-    "infinite_before": (
-        lambda x: layers.Conv2D(5, 3, padding="same")(ops.log(ops.abs(x)) + x),
+    "infinite_in_a_sum": (
+        lambda x: layers.Dense(5)(layers.Dense(8)(x) + ops.log(ops.abs(x))),
         "would put a value that depends",
     ),
     "infinite_perhaps": (

@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+from pgmpf_tf.methods import schedules
+from pgmpf_tf.methods.config import PruningConfig
+
 
 def convnet(name="convnet", dtype=None, conv="first", batchnorm=True):
     """A convolution with BatchNorm, a second one with a bias, a depthwise one."""
@@ -34,6 +37,17 @@ def images_and_labels(count=32, seed=3):
 def cross_entropy():
     """The loss for `convnet`."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def suppressing(suppression, dropout=0.0):
+    """A method that masks the whole rate at once, and only suppresses for long."""
+    return PruningConfig(
+        rate=1.0,
+        weight_mask=schedules.published_decay(),
+        suppression=suppression,
+        dropout=dropout,
+        updates=schedules.every_epochs(),
+    )
 
 
 def pruned_slices(model):

@@ -13,6 +13,7 @@ from tests.training.networks import (
     convnet,
     cross_entropy,
     images_and_labels,
+    suppressing,
 )
 
 if keras.backend.backend() != "tensorflow":
@@ -140,14 +141,7 @@ def test_an_optimizer_that_was_used_before_moves_nothing_that_is_gone():
 
 
 def test_mask_gradients_is_the_formula():
-    config = PruningConfig(
-        rate=1.0,
-        weight_mask=schedules.published_decay(),
-        suppression=0.75,
-        dropout=0.0,
-        updates=schedules.every_epochs(),
-    )
-    model = wrap(convnet(), 0.5, method=config, epochs=10)
+    model = wrap(convnet(), 0.5, method=suppressing(0.75), epochs=10)
     optimizer = keras.optimizers.SGD(0.1)
     model.update_masks(-1, optimizer)
     gradients = [tf.ones_like(v) for v in model.trainable_variables]

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 import pgmpf_tf
-from pgmpf_tf.methods import schedules
-from pgmpf_tf.methods.config import PruningConfig
+from tests.training.networks import suppressing
 
 NAMES = ("first", "second", "third")
 
@@ -78,14 +77,10 @@ def test_filters_and_inputs_stay_zero_and_the_small_network_goes_on(optimizer):
 
 
 def test_what_is_masked_along_two_axes_is_suppressed_along_both():
-    config = PruningConfig(
-        rate=1.0,
-        weight_mask=schedules.published_decay(),
-        suppression=0.75,
-        dropout=0.0,
-        updates=schedules.every_epochs(),
+    model, plain = (
+        pgmpf_tf.wrap(network(), 0.5, method=suppressing(0.75), epochs=1000),
+        network(),
     )
-    model, plain = pgmpf_tf.wrap(network(), 0.5, method=config, epochs=1000), network()
     model.update_masks(-1)
     for name in (*NAMES, "reader"):
         plain.get_layer(name).set_weights(model.get_layer(name).get_weights())

@@ -6,8 +6,6 @@ import keras
 import numpy as np
 import pytest
 
-from pgmpf_tf.methods import schedules
-from pgmpf_tf.methods.config import PruningConfig
 from pgmpf_tf.training.optimizers import steps_follow_rate
 from pgmpf_tf.training.wrapping import wrap
 from tests.training.networks import (
@@ -16,6 +14,7 @@ from tests.training.networks import (
     cross_entropy,
     images_and_labels,
     pruned_slices,
+    suppressing,
 )
 
 OPTIMIZERS = {
@@ -163,14 +162,9 @@ def test_several_optimizers_in_one():
 
 def moved(suppression, optimizer, suppress, steps=50):
     """How far the pruned slices go in `steps` steps under a constant suppression."""
-    config = PruningConfig(
-        rate=1.0,
-        weight_mask=schedules.published_decay(),
-        suppression=suppression,
-        dropout=0.0,
-        updates=schedules.every_epochs(),
+    model = compiled(
+        optimizer, method=suppressing(suppression), epochs=1000, suppress=suppress
     )
-    model = compiled(optimizer, method=config, epochs=1000, suppress=suppress)
     model.update_masks(-1)
     start = pruned_slices(model)
     x, y = images_and_labels(8)
@@ -223,18 +217,13 @@ def test_learning_rates_are_scaled_where_steps_follow_them():
 @scales_rates
 @pytest.mark.parametrize("name", SCALED_RATES)
 def test_scaled_rates_move_weights_as_scaled_steps_do(name, monkeypatch):
-    config = PruningConfig(
-        rate=1.0,
-        weight_mask=schedules.published_decay(),
-        suppression=0.7,
-        dropout=0.5,
-        updates=schedules.every_epochs(),
-    )
     x, y = images_and_labels(16)
     weights = []
     for scales_rates in (True, False):
         optimizer = SCALED_RATES[name]()
-        model = compiled(optimizer, method=config, epochs=1000, suppress="update")
+        model = compiled(
+            optimizer, method=suppressing(0.7, 0.5), epochs=1000, suppress="update"
+        )
         if not scales_rates:
             monkeypatch.setattr(type(model), "_scales_rates", lambda *_: False)
         model.run_eagerly = True
@@ -319,14 +308,9 @@ def trained(model, optimizer):
 
 def test_dropout_of_the_prior_mask_is_per_layer_channel_and_step():
     """Filters with lambda 0: dropped filters stand still, all others learn as usual."""
-    config = PruningConfig(
-        rate=1.0,
-        weight_mask=schedules.published_decay(),
-        suppression=0.0,
-        dropout=0.5,
-        updates=schedules.every_epochs(),
+    model = compiled(
+        keras.optimizers.SGD(0.1), method=suppressing(0.0, 0.5), epochs=100
     )
-    model = compiled(keras.optimizers.SGD(0.1), method=config, epochs=100)
     model.update_masks(-1)
     x, y = images_and_labels(8)
     stood = []
