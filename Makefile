@@ -30,7 +30,7 @@ test-all: $(VENV)/with-test
 # whether masks are the same, files, launchers. TESTS and BESIDE select some of them.
 ANYWHERE := tests/backends tests/training tests/scores tests/budgets tests/methods \
 	tests/exporting/test_writing.py tests/exporting/formats/test_torch_program.py \
-	tests/test_compaction.py tests/test_profiling.py
+	tests/test_compaction.py tests/test_compaction_own.py tests/test_profiling.py
 test-backends: test-jax test-torch test-beside
 
 test-jax test-torch: TESTS ?= $(ANYWHERE)

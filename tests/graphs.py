@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
+
+import pgmpf_tf
+
+TOLERANCE = 2e-6  # sums over fewer channels are added up in another order
 
 
 def randomize(model: keras.Model, seed: int = 0) -> None:
@@ -85,3 +89,33 @@ def zero_by_hand(model: keras.Model, seed: int) -> None:
             lost = np.random.default_rng(seed).random(value.shape[at]) < 0.5
             np.moveaxis(value, at, 0)[lost] = 0
             variable.assign(value)
+
+
+def residual_network() -> keras.Model:
+    """Two blocks behind a stem, 8 channels everywhere."""
+    x = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(x)
+    y = layers.ReLU()(layers.BatchNormalization()(y))
+    for block in range(2):
+        z = layers.Conv2D(8, 3, padding="same", name=f"conv{block}a")(y)
+        z = layers.ReLU()(layers.BatchNormalization()(z))
+        z = layers.Conv2D(8, 3, padding="same", name=f"conv{block}b")(z)
+        z = layers.BatchNormalization(name=f"norm{block}b")(z)
+        y = layers.ReLU()(layers.Add(name=f"add{block}")([y, z]))
+    y = layers.GlobalAveragePooling2D()(y)
+    model = keras.Model(x, layers.Dense(4, name="logits")(y), name="residual")
+    randomize(model)
+    return model
+
+
+def masked(model: keras.Model, rate=0.5, **options) -> pgmpf_tf.PrunedModel:
+    """The model, wrapped, with zeros where it is pruned."""
+    wrapped = pgmpf_tf.wrap(model, rate=rate, **options)
+    wrapped.apply_masks()
+    return wrapped
+
+
+def assert_same(model: keras.Model, small: keras.Model) -> None:
+    """The two compute the same, up to rounding."""
+    x = samples(model)
+    assert deviation(outputs_of(model, x), outputs_of(small, x)) < TOLERANCE
