@@ -6,7 +6,7 @@
 
 The first writes NAME.md, NAME.json, NAME_curves.png (accuracy after every epoch on the
 images held out), NAME_macs.png and NAME_cost.png (test accuracy over
-multiply-accumulates, and over the processor time of training) into the sweep's folder,
+multiply-accumulates, and over the cost of training) into the sweep's folder,
 the second into another.
 The third writes all tables and figures of --results_dir anew, from the records there.
 Runs that experiments.studies.unstructured has measured bring their rival along.
@@ -54,6 +54,7 @@ def summarize(records: list[Record], reference: str | None = None) -> list[Recor
     for record in records:
         groups.setdefault((record["variant"], record["rate"]), []).append(record)
     dense_macs = [record["macs"] for record in records if record["variant"] == DENSE]
+    shares = {id(one): share for one, share in sweep_records.shares_of_dense(records)}
     rows = []
     for (variant, rate), members in groups.items():
         row = {
@@ -67,6 +68,7 @@ def summarize(records: list[Record], reference: str | None = None) -> list[Recor
         row["cost"] = {
             key: _mean([m["cost"][key] for m in members]) for key in sweep_records.COST
         }
+        row["cost_of_dense"] = _mean([shares.get(id(member)) for member in members])
         # What choices are made by: None where the test images were watched instead.
         last = [100 * m["curve"][-1] for m in members if m["curve"] and _held_out(m)]
         row["held_out"] = statistics.mean(last) if last else None
@@ -158,8 +160,10 @@ def markdown(name: str, records: list[Record], reference: str | None = None) -> 
         f"are made. The difference to {against} is paired by seed; in "
         f"brackets its {CONFIDENCE:.0%} interval (Student). MACs are those of the "
         "convolutions. Cost is that of the variant's own training, per run: processor "
-        "seconds of all threads, and multiply-accumulates of all steps (three times "
-        "the network's per image). Files and latency are TFLite's, float32.",
+        "seconds of all threads, the same as a share of what the seed's dense network "
+        "took (several machines' seconds cannot be compared), and multiply-accumulates "
+        "of all steps (three times the network's per image). Files and latency are "
+        "TFLite's, float32.",
         "",
     ]
     rows = [_cells(row) for row in summarize(records, reference)]
@@ -225,6 +229,7 @@ def _cells(row: Record) -> dict[str, str]:
         "removed": _shown(row.get("macs_removed"), ".1%"),
         "parameters": f"{row['params']:,.0f}",
         "processor s": _shown(row["cost"]["processor_seconds"], ",.0f"),
+        "of dense": _shown(row["cost_of_dense"], ".2f"),
         "MACs trained": _shown(row["cost"]["macs"], ".3g"),
         "bytes": _shown(row["bytes"], ",.0f"),
         "gzip": _shown(row["gzip_bytes"], ",.0f"),
@@ -245,7 +250,7 @@ def write(
         write_text(folder / f"{name}.md", text)
         figures.draw_curves(records, folder / f"{name}_curves.png")
         figures.draw_macs(records, folder / f"{name}_macs.png")
-        if any(record["cost"]["processor_seconds"] for record in records):
+        if sweep_records.shares_of_dense(records):
             figures.draw_cost(records, folder / f"{name}_cost.png")
     return text
 

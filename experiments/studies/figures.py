@@ -15,6 +15,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
+from experiments.studies.sweep_records import DENSE, shares_of_dense
+
 # Okabe and Ito's colors, which color-blind readers tell apart. A method has the same
 # one in every figure.
 _COLORS = {
@@ -102,21 +104,23 @@ def draw_macs(records: list[dict[str, Any]], path: Path) -> None:
 def draw_cost(records: list[dict[str, Any]], path: Path) -> None:
     """Accuracy over the processor time of training: mean and deviation over seeds.
 
-    A panel per rate, and the dense network in each of them.
+    The time is a share of that of the seed's dense network, which is in each panel; a
+    panel per rate.
 
     Args:
-        records: see `experiments.studies.sweep_records`; those without a cost are left
+        records: see `experiments.studies.sweep_records`; those without a share are left
             out.
         path: the PNG file to write.
     """
-    records = [record for record in records if record["cost"]["processor_seconds"]]
-    dense = [record for record in records if record["variant"] == "dense"]
-    by_rate = _by([record for record in records if record not in dense], "rate")
+    shares = shares_of_dense(records)
+    by_id = {id(record): share for record, share in shares}
+    dense = [record for record, _ in shares if record["variant"] == DENSE]
+    by_rate = _by([one for one, _ in shares if one["variant"] != DENSE], "rate")
     _draw_points(
         {f"rate {rate}": dense + by_rate[rate] for rate in sorted(by_rate)},
         path,
-        lambda record: record["cost"]["processor_seconds"] / 60,
-        "processor time of the network's own training, minutes",
+        lambda record: by_id[id(record)],
+        "processor time of its own training (dense network: 1)",
     )
 
 

@@ -269,6 +269,27 @@ def merged(records: list[Record], known: Iterable[Record]) -> list[Record]:
     return sorted(by_key.values(), key=lambda record: record["variant"] != DENSE)
 
 
+def shares_of_dense(records: Iterable[Record]) -> list[tuple[Record, float]]:
+    """Processor time of training, as a share of that of the seed's dense network.
+
+    Seconds of several machines have no mean that says anything; shares have.
+
+    Args:
+        records: any.
+
+    Returns:
+        Each record with its share, but for those that lack one of the two times.
+    """
+    records = list(records)
+    times = [(record, record["cost"]["processor_seconds"]) for record in records]
+    dense = {one["seed"]: time for one, time in times if one["variant"] == DENSE}
+    return [
+        (record, time / dense[record["seed"]])
+        for record, time in times
+        if time and dense.get(record["seed"])
+    ]
+
+
 def _common(records: Iterable[Record], key: str) -> Record:
     """The entries of a dictionary in which all records agree."""
     first, *others = (record[key] for record in records)

@@ -73,6 +73,7 @@ def test_rows_have_mean_spread_and_the_paired_difference(records):
         "processor_seconds": 50,
         "load": 1.5,
     }
+    assert row["cost_of_dense"] == 1
     differences = (0.05, 0.01, 0.08)
     assert row["reference"] == "sfp"
     assert row["difference"] == pytest.approx(statistics.mean(differences))
@@ -172,6 +173,22 @@ def test_outside_rivals_are_compared_but_are_no_rivals(records):
         assert rows[name, 0.7]["reference"] == "pgmpf"
         assert rows[name, 0.7]["difference"] == pytest.approx(0.04)
     assert rows["pgmpf", 0.7]["reference"] == "sfp"
+
+
+def test_costs_of_several_machines_are_compared_as_shares():
+    def spent(variant, seed, seconds):
+        cost = {"macs": 1, "seconds": 1, "processor_seconds": seconds, "load": 1}
+        return record(variant, 0.5, seed, 0.9, cost=cost)
+
+    records = [spent(DENSE, 0, 100), spent(DENSE, 1, 300), spent(DENSE, 2, None)]
+    records += [spent("pgmpf", 0, 40), spent("pgmpf", 1, 120), spent("pgmpf", 2, 500)]
+    records += [spent("sfp", 0, 50), spent("hard", 2, 50), spent("asfp", 3, 50)]
+    shares = {row["variant"]: row["cost_of_dense"] for row in tables.summarize(records)}
+    assert shares == {DENSE: 1, "pgmpf": 0.4, "sfp": 0.5, "hard": None, "asfp": None}
+    (line,) = [
+        one for one in tables.markdown("a", records).splitlines() if "pgm" in one
+    ]
+    assert " 0.40 " in line
 
 
 def test_tables_come_again_from_the_records_alone(records, tmp_path):
