@@ -77,7 +77,9 @@ class Budget:
         strategy: which filters go first. `"uniform"`: every group loses the same
             fraction. `"global"`: all units compete by their scores, each divided by
             the mean of its group. `"sensitivity"`: filters go where the least measured
-            accuracy is lost for what is saved.
+            accuracy is lost for what is saved. What is lost is taken to grow with the
+            logarithm of a group's width at least, also where the network is so bad
+            already that nothing more can be measured.
         sensitivity: what `pgmpf_tf.sensitivity` measured on this model, for the
             strategy of that name.
         min_keep: the least number of filters (an int of at least 1) or fraction of the

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from pgmpf_tf.budgets.removals import _slopes
+from pgmpf_tf.budgets.removals import _growth, _narrowed, _slopes
+
+RATES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
 def test_slopes_are_those_of_the_convex_curve_below():
@@ -36,3 +38,29 @@ def test_no_other_choice_saves_as_much_with_less_harm(seed):
         harm, saved = totals([int(np.sum(np.array(s) <= slope)) for s in slopes])
         rivals = every[every[:, 1] >= saved - 1e-9, 0]
         assert harm <= rivals.min() + 1e-9
+
+
+def test_growth_is_what_was_measured_where_that_rises_with_the_narrowing():
+    narrowed = _narrowed(RATES)
+    assert narrowed[2] == pytest.approx(np.log(2))
+    growth = np.array([0.1, 0.1, 0.2, 0.5, 0.7])
+    assert _growth(narrowed, growth * narrowed, most=9.0) == pytest.approx(growth)
+
+
+def test_what_is_nearly_lost_is_taken_to_get_worse_as_before():
+    narrowed = _narrowed(RATES)
+    drop = np.array([0.5, 0.6, 0.61, 0.62, 0.63]) * 0.3
+    # As long as the network is far from lost, that is what was measured, as it fits.
+    fitted = (narrowed @ drop) / (narrowed @ narrowed)
+    assert _growth(narrowed, drop, most=1.0) == pytest.approx(fitted)
+    # Here a tenth has brought it half the way: what came after says nothing.
+    assert _growth(narrowed, drop, most=0.25) == pytest.approx(drop[0] / narrowed[0])
+
+
+def test_noise_neither_adds_up_nor_helps():
+    narrowed = _narrowed(RATES)
+    growth = _growth(narrowed, np.array([0.02, -0.02, 0.01, 0.0, 0.1]), most=1.0)
+    assert (np.diff(growth) >= 0).all()
+    assert (growth >= 0).all()
+    assert growth[-1] * narrowed[-1] == pytest.approx(0.1)
+    assert growth[0] * narrowed[0] < 0.001

@@ -141,6 +141,17 @@ def test_filters_go_where_that_harms_least(harm, loses):
     assert (rates["head"] == 0) == (not loses)
 
 
+def test_a_group_that_breaks_the_network_is_not_cheap_since_that_is_the_worst():
+    """Accuracy stays at chance, however much more of the group goes."""
+    model = network()
+    table = Measured(model)
+    table.drop[:] = [0.3, 0.7, 1.1]
+    table.drop[table.groups.index("head")] = [0.9, 0.95, 0.95]
+    rates = rates_of(model, macs=0.5, strategy="sensitivity", sensitivity=table)
+    others = [rate for name, rate in rates.items() if name != "head"]
+    assert rates["head"] < min(others)
+
+
 def test_what_neighbors_save_too_is_not_counted_twice(monkeypatch):
     """Two convolutions in a row save less together than the sum of both alone."""
     model = network(width=40)
