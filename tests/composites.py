@@ -117,5 +117,14 @@ def transformer(blocks=2, rate=0.2, width=8):
     return model
 
 
+def through(layer, width=8):
+    """A model with the layer between two dense ones."""
+    x = keras.Input((6, 3))
+    y = layers.Dense(width, name="first")(x)
+    model = keras.Model(x, layers.Dense(2, name="last")(layer(y)))
+    randomize(model)
+    return model
+
+
 def images(count=3):
     return np.random.default_rng(0).normal(size=(count, 8, 8, 3)).astype("float32")
