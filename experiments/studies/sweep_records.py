@@ -122,8 +122,10 @@ def _unstructured(rows: Record, small: Record, dense: Record) -> Record:
         "params": rival["parameters"],
         **_file(rival),
         "pruned": False,
-        "curve": [],
+        "curve": rival["curve"],
         "cost": dict.fromkeys(COST),
+        "settings": small["settings"]
+        | {key: rival[key] for key in ("epochs", "prune_learning_rate")},
     }
 
 

@@ -3,15 +3,18 @@
     python -m experiments.studies.unstructured --run_dir=runs/fashion
 
 Takes the dense network of a finished run of experiments.train, sets single weights to
-zero (tfmot, lowest magnitudes, as many epochs as the run pruned for) until as many
-parameters are left as its small network has, and prints both beside the dense one.
-Writes unstructured.json into the run's folder.
+zero (tfmot, lowest magnitudes, --epochs or as many as the run pruned for) until as many
+parameters are left as its small network has, and prints both beside the dense one. With
+several starts, each given by --learning_rate, it takes the network that is the best one
+on images held out. Writes unstructured.json into the run's folder.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,7 @@ _REACHED = 0.75
 
 def prune(
     dense: keras.Model, data: datasets.Data, settings: RunSettings, parameters: int
-) -> Any:
+) -> tuple[Any, list[float]]:
     """Fine-tunes a network while tfmot sets single weights to zero.
 
     Args:
@@ -45,7 +48,8 @@ def prune(
         parameters: how many entries of all weights are left in the end.
 
     Returns:
-        A `tf_keras` model as wide as `dense`.
+        A `tf_keras` model as wide as `dense`, and its accuracy on the images that
+        training is watched with, after every epoch.
 
     Raises:
         ImportError: tfmot is not installed.
@@ -76,16 +80,18 @@ def prune(
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    model.fit(
+    history = model.fit(
         data.train_batches(
             settings.batch_size, seed=settings.seed, epochs=settings.epochs
         ),
         epochs=settings.epochs,
         steps_per_epoch=steps,
+        validation_data=data.validation_batches(settings.batch_size),
         callbacks=[tfmot.sparsity.keras.UpdatePruningStep()],
         verbose=2,
     )
-    return tfmot.sparsity.keras.strip_pruning(model)
+    curve = [round(accuracy, 6) for accuracy in history.history["val_accuracy"]]
+    return tfmot.sparsity.keras.strip_pruning(model), curve
 
 
 def _masked(legacy: Any, parameters: int, steps: int, epochs: int) -> Any:
@@ -121,24 +127,44 @@ def _masked(legacy: Any, parameters: int, steps: int, epochs: int) -> Any:
     return tf_keras.models.clone_model(legacy, clone_function=masked)
 
 
-def compare(run: Path) -> dict[str, dict[str, Any]]:
+def compare(
+    run: Path, learning_rates: Sequence[float] = (), epochs: int | None = None
+) -> dict[str, dict[str, Any]]:
     """Dense, unstructured and small: parameters left, files, latency, accuracy.
 
     Args:
         run: folder of a finished run; the files go to `unstructured` in it.
+        learning_rates: from which tfmot starts, one after the other; the run's own if
+            there are none.
+        epochs: of each of these trainings; the run's own if None.
 
     Returns:
-        A row per network.
+        A row per network. That of tfmot's tells which start was the best one on images
+        held out, and its accuracy on them after every epoch.
 
     Raises:
-        ValueError: the folder holds no finished run with a compacted network.
+        ValueError: the folder holds no finished run with a compacted network, or its
+            test images would have to choose between the learning rates.
     """
     settings, data, networks = evaluation.finished_run(run)
-    networks["unstructured"] = prune(
-        networks["dense"], data, settings, networks["small"].count_params()
-    )
+    if len(learning_rates) > 1 and settings.held_out == 0:
+        raise ValueError(
+            "Several `learning_rates` need a run with images held out, which choose "
+            f"between them. Received: learning_rates={list(learning_rates)}"
+        )
+    trainings = [
+        dataclasses.replace(
+            settings, prune_learning_rate=start, epochs=epochs or settings.epochs
+        )
+        for start in learning_rates or (settings.prune_learning_rate,)
+    ]
+    parameters = networks["small"].count_params()
+    tried = [
+        (*prune(networks["dense"], data, own, parameters), own) for own in trainings
+    ]
+    networks["unstructured"], curve, own = max(tried, key=lambda found: found[1][-1])
     images, labels = evaluation.test_set(data, settings.batch_size)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name in ("dense", "unstructured", "small"):
         model = networks[name]
         report = pgmpf_tf.export(
@@ -154,18 +180,29 @@ def compare(run: Path) -> dict[str, dict[str, Any]]:
             "gzip_bytes": len(gzip.compress(file.path.read_bytes())),
             "latency_ms": file.latency_ms,
         }
+    rows["unstructured"] |= {
+        "prune_learning_rate": own.prune_learning_rate,
+        "epochs": own.epochs,
+        "curve": curve,
+    }
     return rows
 
 
 def define_flags() -> None:
-    """The run to take."""
+    """The run to take, and how to prune its dense network."""
     flags.DEFINE_string("run_dir", None, "Folder of a finished run.", required=True)
+    flags.DEFINE_multi_float(
+        "learning_rate",
+        None,
+        "Where tfmot starts, several times for several; by default as the run did.",
+    )
+    flags.DEFINE_integer("epochs", None, "By default as many as the run's.", 1)
 
 
 def main(_: list[str]) -> None:
     """Prunes, measures and prints."""
     run = Path(flags.FLAGS.run_dir)
-    rows = compare(run)
+    rows = compare(run, flags.FLAGS.learning_rate or (), flags.FLAGS.epochs)
     write_text(run / "unstructured.json", json.dumps(rows, indent=2) + "\n")
     table = Table(title=f"{run}: TFLite files, tested on all test images")
     table.add_column("network")

@@ -208,6 +208,10 @@ def test_tables_come_again_from_the_records_alone(records, tmp_path):
     assert sweep_records.load(tmp_path / "other.json") is None
 
 
+# What tfmot's row of unstructured.json has beside the other networks'.
+TFMOT = {"curve": [0.5, 0.84], "epochs": 2, "prune_learning_rate": 0.02}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """The files of a run, its rival beside it, and of a network from scratch."""
@@ -256,7 +260,12 @@ def folder(tmp_path):
                     "gzip_bytes": size // 2,
                     "latency_ms": size / 10,
                 }
-                for name, size in (("dense", 90), ("unstructured", 91), ("small", 30))
+                | more
+                for name, size, more in (
+                    ("dense", 90, {}),
+                    ("unstructured", 91, TFMOT),
+                    ("small", 30, {}),
+                )
             }
         )
     )
@@ -270,7 +279,7 @@ def test_every_network_of_a_run_is_collected(folder):
     assert {name: tuple(row[key] for key in keys) for name, row in rows.items()} == {
         "dense": (0.0, 0.9, 1000, 100, 90, 45, []),
         "pgmpf": (0.7, 0.8, 250, 40, 30, 15, [0.6, 0.8]),
-        "tfmot_unstructured": (0.7, 0.85, 1000, 39, 91, 45, []),
+        "tfmot_unstructured": (0.7, 0.85, 1000, 39, 91, 45, [0.5, 0.84]),
         "scratch": (0.7, 0.7, 250, 40, None, None, [0.5]),
     }
     spent = {name: row["cost"]["seconds"] for name, row in rows.items()}
@@ -284,6 +293,8 @@ def test_every_network_of_a_run_is_collected(folder):
     accuracies = {"test": 0.8, "masked": 0.81, "tflite": None}
     assert rows["pgmpf"]["accuracies"] == accuracies
     assert [name for name, row in rows.items() if row["pruned"]] == ["pgmpf"]
+    settings = rows["tfmot_unstructured"]["settings"]
+    assert (settings["epochs"], settings["prune_learning_rate"]) == (2, 0.02)
     assert sweep_records.sweep_of(folder) == {"reference": "pgmpf"}
 
 

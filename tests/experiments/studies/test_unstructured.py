@@ -21,6 +21,37 @@ def test_as_many_parameters_are_left_as_in_the_small_network(run):
     assert rows["unstructured"]["gzip_bytes"] < 0.6 * rows["dense"]["gzip_bytes"]
     assert rows["small"]["bytes"] < 0.4 * rows["dense"]["bytes"]
     assert all(0 <= row["accuracy"] <= 1 for row in rows.values())
+    assert len(rows["unstructured"]["curve"]) == rows["unstructured"]["epochs"] == 2
+
+
+def test_the_best_start_on_images_held_out_is_taken(run, monkeypatch):
+    networks = evaluation.finished_run(run)[2]
+    found = {
+        0.5: (networks["small"], [0.7, 0.8, 0.2]),
+        0.05: (networks["dense"], [0.1, 0.2, 0.6]),
+        0.005: (networks["small"], [0.3, 0.4, 0.5]),
+    }
+
+    def prune(dense, data, settings, parameters):
+        assert settings.epochs == 3
+        return found[settings.prune_learning_rate]
+
+    monkeypatch.setattr(unstructured, "prune", prune)
+    rows = unstructured.compare(run, list(found), epochs=3)
+    rival = rows["unstructured"]
+    assert rival["parameters"] == rows["dense"]["parameters"]
+    assert rival["prune_learning_rate"] == 0.05
+    assert rival["epochs"] == 3
+    assert rival["curve"] == [0.1, 0.2, 0.6]
+
+
+def test_test_images_choose_no_start(run, monkeypatch):
+    settings, *others = evaluation.finished_run(run)
+    watched = dataclasses.replace(settings, held_out=0)
+    monkeypatch.setattr(evaluation, "finished_run", lambda _: (watched, *others))
+    monkeypatch.setattr(unstructured, "prune", None)
+    with pytest.raises(ValueError, match=r"held out.*learning_rates=\[0\.1, 0\.05\]"):
+        unstructured.compare(run, [0.1, 0.05])
 
 
 KEPT = 30_000
@@ -33,7 +64,7 @@ def sparse(run):
     return [
         unstructured.prune(
             networks["dense"], data, dataclasses.replace(settings, weight_decay=w), KEPT
-        )
+        )[0]
         for w in (0.0, 0.1)
     ]
 
