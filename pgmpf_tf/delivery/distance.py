@@ -56,6 +56,25 @@ def _loss(array: np.ndarray) -> keras.losses.Loss:
     return RelativeError(max(float(np.var(array)), 1e-12))
 
 
+def per_sample(loss: Any, outputs: Any, targets: Any) -> np.ndarray:
+    """The loss of each sample, its mean over positions; a sum over outputs.
+
+    Args:
+        loss: see `losses`.
+        outputs: of a network, arrays in its structure.
+        targets: what the dense one gives, in the same structure.
+    """
+    total = np.float64(0.0)
+    for each, found, expected in zip(
+        *map(tree.flatten, (loss, outputs, targets)), strict=True
+    ):
+        # As Keras does for losses: half precision would overflow.
+        pair = (np.asarray(array, "float32") for array in (expected, found))
+        values = keras.ops.convert_to_numpy(each.call(*pair))
+        total = total + values.reshape(len(values), -1).mean(axis=1, dtype="float64")
+    return np.asarray(total)
+
+
 def packed(signature: Signature, arrays: Arrays) -> Any:
     """Samples in the structure of a network's inputs."""
     flat = [arrays[port.name] for port in signature.inputs]

@@ -7,13 +7,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from pgmpf_tf._files import staged, write_text
 from pgmpf_tf.delivery.copying import without_last_activations
+from pgmpf_tf.delivery.distance import per_sample
 
 LEARNING_RATE = 3e-4
 _SAVE_SECONDS = 30.0
@@ -27,13 +30,14 @@ class Progress:
 
     Attributes:
         seconds: spent in training.
-        best: the least distance to the dense network on the validation samples.
+        errors: how far the best network is from the dense one, for each of the
+            validation samples.
         history: per epoch the distance in training (`loss`) and validation
             (`val_loss`).
     """
 
     seconds: float = 0.0
-    best: float = math.inf
+    errors: list[float] = field(default_factory=list)
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"loss": [], "val_loss": []}
     )
@@ -70,8 +74,8 @@ def mend(
         say: shows what is being done.
 
     Returns:
-        The network with the weights of the best epoch, or its own if none is better;
-        and the progress.
+        The network with the weights of the best epoch, or its own if none is clearly
+        better; and the progress.
     """
     progress = Progress.load(folder / "mending.json")
     student = without_last_activations(model)
@@ -80,9 +84,10 @@ def mend(
         student.set_weights(saved.get_weights())
     _as_in_inference(student)
     student.compile(keras.optimizers.Adam(LEARNING_RATE), loss)
-    if math.isinf(progress.best):
-        _keep_if_better(student, validation, progress, folder)
-    clock = _Clock(progress, validation, seconds, folder, say)
+    keep = partial(_keep_if_better, student, validation, loss, progress, folder)
+    if not progress.errors:
+        keep()
+    clock = _Clock(progress, keep, seconds, folder, say)
     if not clock.over:
         student.fit(
             *training,
@@ -110,20 +115,34 @@ def _as_in_inference(model: keras.Model) -> None:
             layer.rate = 0.0
 
 
-# By less, these samples may prefer what other samples do not.
-_CLEARLY_BETTER = 0.97
+# Standard errors of the mean difference. Of many epochs the one that a few samples like
+# best may be worse for all others.
+_CLEARLY_BETTER = 2.0
 
 
 def _keep_if_better(
-    model: keras.Model, validation: tuple[Any, Any], progress: Progress, folder: Path
+    model: keras.Model,
+    validation: tuple[Any, Any],
+    loss: Any,
+    progress: Progress,
+    folder: Path,
 ) -> float:
     """The distance in validation; a network that is better than all is kept."""
-    distance = model.evaluate(*validation, verbose=0, return_dict=True)["loss"]
-    clearly = distance < _CLEARLY_BETTER * progress.best
-    if clearly or not (folder / "best.keras").exists():
-        progress.best = distance
+    x, targets = validation
+    errors = per_sample(loss, model.predict(x, verbose=0), targets)
+    if not progress.errors or _clearly_less(errors, np.array(progress.errors)):
         _save(model, folder / "best.keras")
-    return float(distance)
+        progress.errors = errors.tolist()
+    return float(errors.mean())
+
+
+def _clearly_less(errors: np.ndarray, than: np.ndarray) -> bool:
+    """Whether errors of samples are less than others of the same, beyond chance."""
+    gains = than - errors
+    if len(gains) < 2:
+        return False
+    deviation = gains.std(ddof=1) / math.sqrt(len(gains))
+    return bool(gains.mean() > _CLEARLY_BETTER * deviation)
 
 
 def _save(model: keras.Model, path: Path) -> None:
@@ -137,13 +156,13 @@ class _Clock(keras.callbacks.Callback):
     def __init__(
         self,
         progress: Progress,
-        validation: tuple[Any, Any],
+        keep: Callable[[], float],
         seconds: float,
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._progress, self._validation = progress, validation
+        self._progress, self._keep = progress, keep
         self._limit, self._folder, self._say = seconds, folder, say
         self._last = self._saved = time.monotonic()
 
@@ -177,9 +196,7 @@ class _Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Holds the network against the dense one."""
-        distance = _keep_if_better(
-            self.model, self._validation, self._progress, self._folder
-        )
+        distance = self._keep()
         # What measuring and saving take is a part of the time that was asked for.
         self._tick()
         history = self._progress.history
