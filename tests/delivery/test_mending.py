@@ -105,6 +105,7 @@ def test_an_epoch_that_is_better_by_chance_is_not_taken(monkeypatch, tmp_path, c
     assert not kept(monkeypatch, tmp_path, before=before, after=before)
 
 
+@pytest.mark.filterwarnings("error")  # a deviation of one would be no number
 def test_one_sample_tells_nothing(monkeypatch, tmp_path):
     assert not kept(monkeypatch, tmp_path, before=[1.0], after=[0.1])
     assert kept(monkeypatch, tmp_path, before=[], after=[0.1])
